@@ -32,7 +32,7 @@ def kernel(name: str) -> int:
         if not usable:
             raise RuntimeError(
                 "rastergrad: this processor has none of the instruction sets of this build "
-                "(x86-64-v2 or newer). Build on this machine: `pip install --no-binary rastergrad rastergrad`."
+                "(x86-64-v2 or newer). Build here: `pip install --no-binary rastergrad rastergrad`."
             )
         raise RuntimeError(
             f"rastergrad: the shared library ({level}) has no kernel {name!r}: reinstall rastergrad."
