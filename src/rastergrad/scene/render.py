@@ -6,6 +6,7 @@ from torch import Tensor
 
 import rastergrad as rg
 from rastergrad.scene.camera import Camera, project
+from rastergrad.scene.image import linear_from_srgb, srgb_from_linear
 from rastergrad.scene.mesh import Mesh
 from rastergrad.scene.shade import albedo, light
 
@@ -74,6 +75,30 @@ def render_ids(mesh: Mesh, camera: Camera, size: Size, *, backend: str | None = 
 def _rasterize(mesh: Mesh, camera: Camera, size: Size, backend: str | None) -> Tensor:
     pos = project(camera.clip_from_world, mesh.positions)[None]
     return rg.rasterize(pos, mesh.tri, size, db_grad=False, backend=backend)[0]
+
+
+def render(
+    what: str, mesh: Mesh, camera: Camera, size: Size, *, up: str = "y", backend: str | None = None
+) -> Tensor:
+    """One of the four images by name: "color", "depth", "normals", "ids"; `up`: the upright axis, y or z."""
+    if what == "color":
+        sky = torch.tensor([0.0, 0.0, 1.0] if up == "z" else [0.0, 1.0, 0.0])
+        return render_color(mesh, camera, size, up=sky, backend=backend)
+    draw = {"depth": render_depth, "normals": render_normals, "ids": render_ids}[what]
+    return draw(mesh, camera, size, backend=backend)
+
+
+def display(what: str, image: Tensor, background: tuple[float, ...] | None) -> Tensor:
+    """An image of `render` as a PNG shows it, values in 0..1.
+
+    Args:
+        background: sRGB in 0..1 behind a colour image, or None to leave it transparent.
+    """
+    if what == "color":
+        if background is None:
+            return srgb_from_linear(straight(image))
+        return srgb_from_linear(over(image, linear_from_srgb(torch.tensor(background))))
+    return {"depth": depth_picture, "normals": normal_picture, "ids": id_picture}[what](image)
 
 
 def over(rgba: Tensor, background: Tensor) -> Tensor:
