@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A triangle, rendered, and moved to a target by gradient descent.
 
-The loss compares images of 64 x 64 pixels. Only `antialias` makes it depend on where the triangle's edges lie.
+The loss compares images of 64 x 64 pixels. Only `antialias` makes it depend on where the edges lie.
 """
 
 import torch

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rastergrad import __version__
+from rastergrad.core.dispatch import BACKENDS
 
 MAX_SIDE = 16384
-BACKENDS = ("cpu", "reference")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -117,8 +117,8 @@ def replacing(path: Path) -> Iterator[str]:
 
 def _write_png(path: Path, values: np.ndarray) -> None:
     pillow = require("PIL.Image", "writing PNG")
-    # NaN would be undefined as a byte.
-    pixels = np.clip(np.rint(np.nan_to_num(values.astype(np.float64)) * 255), 0, 255).astype(np.uint8)
+    # NaN as a byte would be undefined.
+    pixels = np.rint(np.nan_to_num(np.clip(values.astype(np.float64), 0, 1)) * 255).astype(np.uint8)
     with replacing(path) as name:
         pillow.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(name)
 
