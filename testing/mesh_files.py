@@ -22,6 +22,8 @@ vt 0 1
 SQUARE_FACES = "f 1/1 2/2 3/3\nf 1/1 3/3 4/4\n"
 # Top row red, green; bottom row blue, white, as a picture program shows them.
 FOUR_COLORS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], dtype=np.uint8)
+# The same in quarters of 8 x 8 pixels: filtering leaves their middles pure.
+FOUR_QUARTERS = FOUR_COLORS.repeat(8, axis=0).repeat(8, axis=1)
 
 
 def png_bytes(pixels: np.ndarray) -> bytes:

@@ -8,17 +8,16 @@ import pytest
 import torch
 
 from rastergrad.scene.image import ImageError
-from rastergrad.scene.mesh import CLAY, Mesh, MeshError, load_mesh
+from rastergrad.scene.mesh import CLAY, Indexed, Mesh, MeshError, load_mesh
 from testing.mesh_files import SQUARE, SQUARE_FACES, square_gltf, square_obj, square_ply
 
 pytest.importorskip("trimesh", reason="needs pip install 'rastergrad[demo]'")
 pytest.importorskip("PIL.Image", reason="needs pip install 'rastergrad[demo]'")
 
 
-def corner_values(values: torch.Tensor | None, index: torch.Tensor | None) -> torch.Tensor:
-    assert values is not None
-    assert index is not None
-    return values[index.long()]
+def at_corners(indexed: Indexed | None) -> torch.Tensor:
+    assert indexed is not None
+    return indexed.at_corners()
 
 
 @pytest.mark.parametrize("make", [square_obj, square_gltf])
@@ -26,14 +25,14 @@ def test_textured_square_has_its_uv_upright(make: Callable[[Path], Path], tmp_pa
     mesh = load_mesh(make(tmp_path))
     assert mesh.tri.dtype == torch.int32
     places = mesh.positions[mesh.tri.long()]
-    torch.testing.assert_close(corner_values(mesh.uv, mesh.uv_tri), places[..., :2], rtol=0, atol=1e-6)
+    torch.testing.assert_close(at_corners(mesh.uv), places[..., :2], rtol=0, atol=1e-6)
     (part,) = mesh.parts
     assert (part.first, part.count) == (0, 2)
     assert part.texture is not None
     # Row 0 of the texture is the bottom of the picture, v = 0: blue and white.
     expected = [[[0, 0, 1, 1], [1, 1, 1, 1]], [[1, 0, 0, 1], [0, 1, 0, 1]]]
     assert part.texture[0].tolist() == expected
-    normals = corner_values(mesh.normals, mesh.normal_tri)
+    normals = at_corners(mesh.normals)
     torch.testing.assert_close(normals, torch.tensor([0.0, 0.0, 1.0]).expand(2, 3, 3))
 
 
@@ -43,7 +42,7 @@ def test_seams_in_uv_do_not_split_positions(tmp_path: Path) -> None:
     mesh = load_mesh(path)
     assert len(mesh.positions) == 4
     assert len(set(mesh.tri.reshape(-1).tolist())) == 4
-    uv = corner_values(mesh.uv, mesh.uv_tri)
+    uv = at_corners(mesh.uv)
     assert uv[0, 0].tolist() == [0, 0]
     assert uv[1, 0].tolist() == [0.25, 0.75]
 
@@ -58,7 +57,7 @@ def test_ply_vertex_and_face_colors_become_linear_light(tmp_path: Path) -> None:
     colors = "property uchar red\nproperty uchar green\nproperty uchar blue\n"
     rows = "0 0 0 255 0 128\n1 0 0 255 0 128\n1 1 0 0 0 0\n0 1 0 255 255 255\n"
     mesh = load_mesh(square_ply(tmp_path, rows + "3 0 1 2\n3 0 2 3\n", colors))
-    at_corner = corner_values(mesh.colors, mesh.color_tri)[0, 0]
+    at_corner = at_corners(mesh.colors)[0, 0]
     # 128/255 in sRGB is 0.2159 of the light.
     torch.testing.assert_close(at_corner, torch.tensor([1.0, 0.0, 0.21586, 1.0]), rtol=0, atol=1e-5)
     assert mesh.parts[0].base_color.tolist() == [1, 1, 1, 1]
@@ -67,7 +66,7 @@ def test_ply_vertex_and_face_colors_become_linear_light(tmp_path: Path) -> None:
     mesh = load_mesh(
         square_ply(tmp_path, rows + "3 0 1 2 255 0 0\n3 0 2 3 0 255 0\n", face_properties=colors)
     )
-    by_face = corner_values(mesh.colors, mesh.color_tri)
+    by_face = at_corners(mesh.colors)
     assert by_face[:, :, :3].tolist() == [[[1, 0, 0]] * 3, [[0, 1, 0]] * 3]
 
 
@@ -84,7 +83,7 @@ def test_stored_normals_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "normals.obj"
     path.write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nvn 0.6 0 0.8\nf 1//1 2//1 3//1\n")
     mesh = load_mesh(path)
-    normals = corner_values(mesh.normals, mesh.normal_tri)
+    normals = at_corners(mesh.normals)
     torch.testing.assert_close(normals[0, 0], torch.tensor([0.6, 0.0, 0.8]))
 
 

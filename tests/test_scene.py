@@ -2,16 +2,21 @@
 """Cameras and normals, and pictures whose pixels are known beforehand."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from rastergrad.scene.aim import VIEWS, CameraError, aim
-from rastergrad.scene.camera import frame, look_at, perspective, project, rotation, translation
-from rastergrad.scene.mesh import load_mesh
+from rastergrad.scene.camera import Camera, frame, look_at, perspective, project, rotation, translation
+from rastergrad.scene.image import linear_from_srgb
+from rastergrad.scene.mesh import Indexed, Mesh, Part, load_mesh
 from rastergrad.scene.normals import corner_normals, face_normals
-from testing.mesh_files import square_obj
+from rastergrad.scene.render import display, render_color, render_depth, render_ids, render_normals
+from rastergrad.scene.shade import mip_levels
+from testing.mesh_files import FOUR_QUARTERS, SQUARE, square_obj
 
 pytest.importorskip("trimesh", reason="needs pip install 'rastergrad[demo]'")
 pytest.importorskip("PIL.Image", reason="needs pip install 'rastergrad[demo]'")
@@ -170,3 +175,156 @@ def test_corner_normals_of_many_triangles_at_one_vertex_are_finite() -> None:
     normals, _ = corner_normals(positions, tri)
     torch.testing.assert_close(normals.norm(dim=1), torch.ones(3 * count))
     assert (normals[:, 2] > 0.99).all()
+
+
+# --- pictures ------------------------------------------------------------------------------------------
+
+
+def front(mesh: Mesh, half: float = 0.5) -> Camera:
+    """A camera five units in front of the unit square whose window is 2 half wide there."""
+    cam_from_world = look_at(torch.tensor([0.5, 0.5, 5.0]), torch.tensor([0.5, 0.5, 0.0]), UP)
+    return Camera(cam_from_world, perspective(half * 4 / 5, half * 4 / 5, near=4.0, far=6.0))
+
+
+def test_textured_square_fills_the_picture_upright(tmp_path: Path) -> None:
+    mesh = load_mesh(square_obj(tmp_path, FOUR_QUARTERS))
+    image = render_color(mesh, front(mesh), (8, 8))
+    assert image.shape == (8, 8, 4)
+    assert (image[..., 3] == 1).all()
+    # Row 0 is the bottom: blue and white below, red and green above; light only scales.
+    hues = {(2, 2): [0, 0, 1], (2, 5): [1, 1, 1], (5, 2): [1, 0, 0], (5, 5): [0, 1, 0]}
+    for (row, column), hue in hues.items():
+        pixel = image[row, column, :3]
+        torch.testing.assert_close(pixel / pixel.max(), torch.tensor(hue).float(), rtol=0, atol=1e-5)
+    assert image[..., :3].max() <= 1
+
+
+def test_coverage_measures_area(tmp_path: Path) -> None:
+    mesh = load_mesh(square_obj(tmp_path))
+    # The square spans 2/3.3 of 33 pixels: 20 x 20, its borders in the middle of pixels.
+    image = render_color(mesh, front(mesh, half=0.825), (33, 33))
+    assert float(image[..., 3].sum()) == pytest.approx(400, rel=5e-3)
+    partial = image[(image[..., 3] > 0) & (image[..., 3] < 1)]
+    assert len(partial) > 0
+    # Premultiplied: no channel exceeds its coverage.
+    assert (partial[:, :3] <= partial[:, 3:] + 1e-6).all()
+
+
+def test_depth_normals_and_ids_of_the_square(tmp_path: Path) -> None:
+    mesh = load_mesh(square_obj(tmp_path))
+    camera = front(mesh, half=1.0)
+    depth = render_depth(mesh, camera, (16, 16))
+    covered = depth > 0
+    assert int(covered.sum()) == 64
+    torch.testing.assert_close(depth[covered], torch.full((64,), 5.0))
+    normals = render_normals(mesh, camera, (16, 16))
+    assert torch.equal(normals.abs().sum(-1) > 0, covered)
+    torch.testing.assert_close(normals[covered], torch.tensor([0.0, 0.0, 1.0]).expand(64, 3))
+    ids = render_ids(mesh, camera, (16, 16))
+    assert ids.dtype == torch.int32
+    assert torch.equal(ids > 0, covered)
+    # Triangle 1 of the file is the lower right half, triangle 2 the upper left.
+    assert ids[5, 10] == 1
+    assert ids[10, 5] == 2
+
+
+def test_depth_of_a_slanted_square_is_metric(tmp_path: Path) -> None:
+    mesh = load_mesh(square_obj(tmp_path))
+    slanted = replace(mesh, positions=mesh.positions + mesh.positions[:, :1] * torch.tensor([0.0, 0.0, 0.8]))
+    depth = render_depth(slanted, front(mesh, half=1.0), (64, 64))
+    rows, columns = torch.nonzero(depth > 0, as_tuple=True)
+    seen = depth[rows, columns]
+    # Unproject: world x = 0.5 + depth * slope; on the surface z = 0.8 x and z = 5 - depth.
+    slope = ((2 * columns + 1) / 64 - 1) * 0.2
+    torch.testing.assert_close(5 - seen, 0.8 * (0.5 + seen * slope), rtol=0, atol=1e-5)
+
+
+def test_each_part_has_its_own_material(tmp_path: Path) -> None:
+    (tmp_path / "two.mtl").write_text("newmtl red\nKd 1 0 0\nnewmtl paint\nmap_Kd colors.png\n")
+    square_obj(tmp_path, FOUR_QUARTERS)
+    path = tmp_path / "two.obj"
+    path.write_text(
+        "mtllib two.mtl\n" + SQUARE + "o a\nusemtl red\nf 1/1 2/2 3/3\no b\nusemtl paint\nf 1/1 3/3 4/4\n"
+    )
+    mesh = load_mesh(path)
+    image = render_color(mesh, front(mesh), (8, 8))[..., :3]
+    lower_right, upper_left = image[2, 5], image[5, 2]
+    assert (lower_right / lower_right.max()).tolist() == [1, 0, 0]
+    assert (upper_left / upper_left.max()).tolist() == [1, 0, 0]
+    top_right = image[5, 4] / image[5, 4].max()
+    assert top_right[1] == 1
+
+
+def test_vertex_colors_are_interpolated(tmp_path: Path) -> None:
+    mesh = load_mesh(square_obj(tmp_path))
+    red_to_green = torch.stack(
+        [1 - mesh.positions[:, 0], mesh.positions[:, 0], torch.zeros(4), torch.ones(4)], dim=1
+    )
+    bare = replace(mesh.parts[0], texture=None)
+    mesh = replace(mesh, colors=Indexed(red_to_green, mesh.tri), parts=(bare,))
+    row = render_color(mesh, front(mesh), (10, 10))[5]
+    share = row[:, 1] / (row[:, 0] + row[:, 1])
+    torch.testing.assert_close(share, (torch.arange(10) + 0.5) / 10, rtol=0, atol=1e-5)
+
+
+def test_textures_of_odd_sizes_are_averaged_at_a_distance(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    noise = generator.integers(0, 2, (45, 75, 1), dtype=np.uint8).repeat(3, axis=2) * 255
+    mesh = load_mesh(square_obj(tmp_path, noise))
+    levels = mip_levels(mesh.parts[0].texture)
+    assert [tuple(level.shape[1:3]) for level in levels] == [
+        (22, 37),
+        (11, 18),
+        (5, 9),
+        (2, 4),
+        (1, 2),
+        (1, 1),
+    ]
+    for level in levels:
+        assert float(level[..., 0].mean()) == pytest.approx(noise.mean() / 255, abs=0.03)
+    image = render_color(mesh, front(mesh), (4, 4))[..., 0]
+    # Black and white texels, 19 x 11 of them per pixel, are grey: half of the same square in white.
+    white = replace(mesh, parts=(replace(mesh.parts[0], texture=None),))
+    ratio = image / render_color(white, front(mesh), (4, 4))[..., 0]
+    torch.testing.assert_close(ratio, torch.full((4, 4), 0.5), rtol=0, atol=0.12)
+
+
+def test_light_reaches_either_side(tmp_path: Path) -> None:
+    mesh = load_mesh(square_obj(tmp_path))
+    away = Indexed(-mesh.normals.values, mesh.normals.tri.flip(1))
+    flipped = replace(mesh, tri=mesh.tri.flip(1), normals=away)
+    bare = [replace(m, parts=(Part(0, 2, torch.ones(4)),)) for m in (mesh, flipped)]
+    images = [render_color(m, front(mesh), (4, 4)) for m in bare]
+    torch.testing.assert_close(images[0], images[1])
+
+
+def test_pictures_for_the_eye() -> None:
+    depth = torch.tensor([[0.0, 2.0, 3.0, 4.0]])
+    torch.testing.assert_close(display("depth", depth, None), torch.tensor([[0.0, 1.0, 0.6, 0.2]]))
+    assert display("depth", torch.zeros(2, 2), None).tolist() == [[0, 0], [0, 0]]
+    normals = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]]])
+    assert display("normals", normals, None).tolist() == [[[0, 0, 0], [0.5, 0.5, 1], [0, 0.5, 0.5]]]
+    colors = display("ids", torch.arange(1000, dtype=torch.int32).reshape(1, -1), None)[0]
+    assert colors[0].tolist() == [0, 0, 0]
+    assert colors[1:].min() >= 0.25
+    assert (colors[1:-1] - colors[2:]).abs().amax(1).min() > 0.2
+    half = torch.tensor([[[0.25, 0.0, 0.0, 0.5]]])
+    over_white = display("color", half, (1.0, 1.0, 1.0))
+    torch.testing.assert_close(linear_from_srgb(over_white)[0, 0], torch.tensor([0.75, 0.5, 0.5]))
+    clear = display("color", half, None)
+    torch.testing.assert_close(linear_from_srgb(clear)[0, 0], torch.tensor([0.5, 0.0, 0.0, 0.5]))
+
+
+def test_the_scene_is_differentiable(tmp_path: Path) -> None:
+    mesh = load_mesh(square_obj(tmp_path))
+    positions = mesh.positions.clone().requires_grad_()
+    moving = replace(mesh, positions=positions)
+    # No side lies on a border between pixels, where the antialiasing weight is zero.
+    render_color(moving, front(mesh, half=0.97), (64, 64))[..., 3].sum().backward()
+    assert positions.grad is not None
+    # Coverage grows by the length of a side times the pixels per unit, shared by the side's two ends.
+    side_px = 64 / (2 * 0.97)
+    # The upper left corner: at the others the diagonal ends, which hides the side from the last pixel.
+    corner = (mesh.positions[:, 0] == 0) & (mesh.positions[:, 1] == 1)
+    expected = torch.tensor([-1.0, 1.0]) * side_px**2 / 2
+    torch.testing.assert_close(positions.grad[corner][0, :2], expected, rtol=0.05, atol=0)

@@ -19,6 +19,7 @@ import rastergrad as rg
 from rastergrad.scene.camera import perspective, project, translation
 
 LEARNING_RATE = 1e-2
+HALF_SIDE = 1.0
 POSITION_NOISE = 0.5  # starting positions: truth + U(-0.5, 0.5); starting colours: U(0, 1)
 TRANSLATION = 0.25
 DISTANCE = 3.5
@@ -32,7 +33,7 @@ CURVE_POINTS = 200
 
 @dataclass(frozen=True)
 class Cube:
-    """A cube of half side 1 and its colours, which have index buffers of their own."""
+    """A cube around the origin and its colours, which have an index buffer of their own."""
 
     positions: Tensor  # [8, 3]
     tri: Tensor  # [12, 3]
@@ -66,19 +67,20 @@ class Fit:
 
 
 def true_cube(coloring: str) -> Cube:
-    """The cube to be found; vertex x + 2 y + 4 z has the coordinates 2 (x, y, z) - 1."""
+    """The cube to be found; vertex x + 2 y + 4 z lies toward (x, y, z), with 0 for minus and 1 for plus."""
     bits = torch.tensor([[v & 1, v >> 1 & 1, v >> 2 & 1] for v in range(8)], dtype=torch.float32)
     # Counter-clockwise seen from outside, in the order -x, +x, -y, +y, -z, +z.
     quads = torch.tensor([[0, 4, 6, 2], [1, 3, 7, 5], [0, 1, 5, 4], [2, 6, 7, 3], [0, 2, 3, 1], [4, 5, 7, 6]])
     halves = torch.tensor([[0, 1, 2], [0, 2, 3]])
     tri = quads[:, halves].reshape(12, 3).int()
+    positions = HALF_SIDE * (2 * bits - 1)
     if coloring == "continuous":
-        return Cube(2 * bits - 1, tri, bits, tri)
+        return Cube(positions, tri, bits, tri)
     if coloring != "discontinuous":
         raise ValueError(f"true_cube: `coloring` must be one of {', '.join(COLORINGS)}; got {coloring!r}.")
     faces = torch.tensor([[0, 1, 1], [1, 0, 0], [1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 1]]).float()
     color_tri = (4 * torch.arange(6)[:, None, None] + halves).reshape(12, 3).int()
-    return Cube(2 * bits - 1, tri, faces.repeat_interleave(4, dim=0), color_tri)
+    return Cube(positions, tri, faces.repeat_interleave(4, dim=0), color_tri)
 
 
 def random_views(generator: torch.Generator, count: int) -> Tensor:
@@ -170,6 +172,7 @@ def fit(
     last = distance()
     if 0 in kept:
         result.shapes[0] = (positions.detach().clone(), colors.detach().clone())
+    views = torch.empty(0)
     optimizer = torch.optim.Adam([positions, colors], lr=LEARNING_RATE)
     for step in range(iterations):
         if step % VIEW_BLOCK == 0:

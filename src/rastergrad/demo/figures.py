@@ -102,10 +102,8 @@ def plot_shapes(path: Path, fits: Sequence[Fit], backend: str | None = None) -> 
     )
     truth = _picture(cube, cube.positions, cube.colors, view, FINE, backend)
     steps = sorted(fits[0].shapes)
-    columns = [
-        f"start: {fits[0].resolution} x ... pixels seen" if n == 0 else f"{n:,} iterations" for n in steps
-    ]
-    columns = [*columns, "found, drawn finely", "true cube"]
+    columns = ["start" if step == 0 else f"{step:,} iterations" for step in steps]
+    columns += ["found, drawn finely", "true cube"]
     figure = figures.Figure(figsize=(2.1 * len(columns), 2.2 * len(fits) + 0.3), layout="constrained")
     panels = figure.subplots(len(fits), len(columns), squeeze=False)
     halo = [effects.withStroke(linewidth=2.6, foreground="black")]
@@ -124,13 +122,13 @@ def plot_shapes(path: Path, fits: Sequence[Fit], backend: str | None = None) -> 
         fine = _picture(cube, positions, colors, view, FINE, backend)
         for panel, picture in zip(row[-2:], (fine, truth)):
             panel.imshow(picture, extent=(-1, 1, -1, 1), origin="lower")
-        row[0].set_ylabel(f"{fit.resolution} x {fit.resolution}")
+        row[0].set_ylabel(f"{fit.resolution} x {fit.resolution} pixels")
         row[-2].set_xlabel(f"distance {fit.final[shown]:.2g}", fontsize="small")
     for panel, title in zip(panels[0], columns):
         panel.set_title(title, fontsize="small")
     for panel in panels.flat:
         panel.set(xticks=[], yticks=[], xlim=(-1, 1), ylim=(-1, 1))
-    figure.suptitle(f"The pixels that were seen, the cube of the moment on top ({fits[0].coloring} colours)")
+    figure.suptitle(f"The pixels of one view and the cube found so far, {fits[0].coloring} colours")
     with replacing(path) as name:
         figure.savefig(name, dpi=110)
 

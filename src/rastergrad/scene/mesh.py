@@ -5,6 +5,7 @@ Positions are welded: corners at the same place share one index, whatever their 
 `antialias` finds silhouettes by shared positions. All colours are linear light, RGBA. Texture row 0 is v = 0.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,18 @@ class MeshError(ValueError):
 
 
 @dataclass(frozen=True)
+class Indexed:
+    """Values at triangle corners by an index buffer of their own."""
+
+    values: Tensor  # [*, C] float32
+    tri: Tensor  # [T, 3] int32, row t belonging to triangle t
+
+    def at_corners(self) -> Tensor:
+        """[T, 3, C]."""
+        return self.values[self.tri.long()]
+
+
+@dataclass(frozen=True)
 class Part:
     """A run of triangles with one material."""
 
@@ -37,17 +50,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Mesh:
-    """What `scene.render` draws. All index buffers are [T, 3] int32, row t belonging to triangle t."""
+    """What `scene.render` draws."""
 
     positions: Tensor  # [V, 3] float32
-    tri: Tensor
-    normals: Tensor  # [*, 3] float32
-    normal_tri: Tensor
+    tri: Tensor  # [T, 3] int32
+    normals: Indexed  # [*, 3] unit length
     parts: tuple[Part, ...]
-    uv: Tensor | None = None  # [*, 2] float32
-    uv_tri: Tensor | None = None
-    colors: Tensor | None = None  # [*, 4] float32
-    color_tri: Tensor | None = None
+    uv: Indexed | None = None  # [*, 2]
+    colors: Indexed | None = None  # [*, 4]
 
     def with_texture(self, path: str | Path) -> "Mesh":
         """The same mesh with the picture at `path` on all of it, in place of its own materials and colours.
@@ -61,7 +71,7 @@ class Mesh:
                 "Unwrap it in a modelling program, or render it without the texture."
             )
         part = Part(0, len(self.tri), torch.ones(4), read_texture(path))
-        return replace(self, parts=(part,), colors=None, color_tri=None)
+        return replace(self, parts=(part,), colors=None)
 
 
 def load_mesh(path: str | Path) -> Mesh:
@@ -120,32 +130,30 @@ def _convert(piece: Any, transform: np.ndarray, linear_colors: bool, path: Path)
     # Asking for `piece.vertex_normals` would compute them; only the cache tells whether the file had any.
     if "vertex_normals" in piece._cache.cache:
         normal_from_world = np.linalg.pinv(transform[:3, :3])
-        normals = torch.from_numpy((np.asarray(piece.vertex_normals) @ normal_from_world).astype(np.float32))
-        normals, normal_tri = torch.nn.functional.normalize(normals, dim=-1), corners.int()
+        stored_normals = torch.from_numpy(np.asarray(piece.vertex_normals) @ normal_from_world).float()
+        normals = Indexed(torch.nn.functional.normalize(stored_normals, dim=-1), corners.int())
     else:
-        normals, normal_tri = corner_normals(positions, tri)
+        normals = Indexed(*corner_normals(positions, tri))
 
     visual = piece.visual
-    base_color, texture, uv, uv_tri = CLAY.clone(), None, None, None
-    colors, color_tri, stored = None, None, None
+    base_color, texture, uv, colors, stored = CLAY.clone(), None, None, None, None
     if visual.kind == "texture":
         base_color, texture = _material(visual.material)
         stored = visual.vertex_attributes.get("color")
         if visual.uv is not None and len(visual.uv) == len(piece.vertices):
-            uv, uv_tri = torch.from_numpy(np.asarray(visual.uv, dtype=np.float32)), corners.int()
+            uv = Indexed(torch.from_numpy(np.asarray(visual.uv, dtype=np.float32)), corners.int())
         else:
             texture = None
     elif visual.kind == "vertex":
         stored = visual.vertex_colors
     elif visual.kind == "face":
-        colors = _color(visual.face_colors, linear_colors)
-        color_tri = torch.arange(len(corners), dtype=torch.int32)[:, None].repeat(1, 3)
+        each_face = torch.arange(len(corners), dtype=torch.int32)[:, None].repeat(1, 3)
+        colors = Indexed(_color(visual.face_colors, linear_colors), each_face)
     if stored is not None and len(stored) == len(piece.vertices):
-        colors, color_tri = _color(stored, linear_colors), corners.int()
+        colors = Indexed(_color(stored, linear_colors), corners.int())
     if visual.kind != "texture" and colors is not None:
         base_color = torch.ones(4)
-    part = Part(0, len(tri), base_color, texture)
-    return Mesh(positions, tri, normals, normal_tri, (part,), uv, uv_tri, colors, color_tri)
+    return Mesh(positions, tri, normals, (Part(0, len(tri), base_color, texture),), uv, colors)
 
 
 def _color(values: Any, linear: bool) -> Tensor:
@@ -179,25 +187,18 @@ def _join(meshes: list[Mesh]) -> Mesh:
     """All meshes as one, in order; what only some of them have gets neutral values in the others."""
     if len(meshes) == 1:
         return meshes[0]
-    some_uv = any(m.uv is not None for m in meshes)
-    some_colors = any(m.colors is not None for m in meshes)
 
-    def stack(value: str, index: str, neutral: Tensor | None) -> tuple[Tensor, Tensor]:
-        values, indices, offset = [], [], 0
-        for m in meshes:
-            rows = getattr(m, value) if getattr(m, value) is not None else neutral
-            tri = getattr(m, index) if getattr(m, index) is not None else torch.zeros_like(m.tri)
-            values.append(rows)
-            indices.append(tri + offset)
-            offset += len(rows)
-        return torch.cat(values), torch.cat(indices)
+    def stack(runs: Sequence[Indexed | None], neutral: Tensor) -> Indexed:
+        whole = [run or Indexed(neutral, torch.zeros_like(m.tri)) for run, m in zip(runs, meshes)]
+        offsets = np.cumsum([0, *(len(run.values) for run in whole)]).tolist()
+        tri = torch.cat([run.tri + offset for run, offset in zip(whole, offsets)])
+        return Indexed(torch.cat([run.values for run in whole]), tri)
 
-    positions, tri = stack("positions", "tri", None)
-    normals, normal_tri = stack("normals", "normal_tri", None)
-    uv, uv_tri = stack("uv", "uv_tri", torch.zeros(1, 2)) if some_uv else (None, None)
-    colors, color_tri = stack("colors", "color_tri", torch.ones(1, 4)) if some_colors else (None, None)
-    parts, first = [], 0
-    for m in meshes:
-        parts.append(replace(m.parts[0], first=first))
-        first += len(m.tri)
-    return Mesh(positions, tri, normals, normal_tri, tuple(parts), uv, uv_tri, colors, color_tri)
+    places = stack([Indexed(m.positions, m.tri) for m in meshes], torch.zeros(1, 3))
+    normals = stack([m.normals for m in meshes], torch.zeros(1, 3))
+    firsts = np.cumsum([0, *(len(m.tri) for m in meshes)]).tolist()
+    parts = tuple(replace(m.parts[0], first=first) for m, first in zip(meshes, firsts))
+    some_uv, some_colors = any(m.uv for m in meshes), any(m.colors for m in meshes)
+    uv = stack([m.uv for m in meshes], torch.zeros(1, 2)) if some_uv else None
+    colors = stack([m.colors for m in meshes], torch.ones(1, 4)) if some_colors else None
+    return Mesh(places.values, places.tri, normals, parts, uv, colors)

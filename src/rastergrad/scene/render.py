@@ -30,7 +30,7 @@ def render_color(
     """
     pos = project(camera.clip_from_world, mesh.positions)[None]
     rast, rast_db = rg.rasterize(pos, mesh.tri, size, backend=backend)
-    normal, _ = rg.interpolate(mesh.normals, rast, mesh.normal_tri, backend=backend)
+    normal, _ = rg.interpolate(mesh.normals.values, rast, mesh.normals.tri, backend=backend)
     color = albedo(mesh, rast, rast_db, backend=backend)
     world_from_cam = torch.linalg.inv(camera.cam_from_world)
     covered = (rast[..., 3:] > 0).to(color)
@@ -57,7 +57,7 @@ def render_normals(mesh: Mesh, camera: Camera, size: Size, *, backend: str | Non
         [H, W, 3]; 0 where there is nothing. Not antialiased.
     """
     rast = _rasterize(mesh, camera, size, backend)
-    normal, _ = rg.interpolate(mesh.normals, rast, mesh.normal_tri, backend=backend)
+    normal, _ = rg.interpolate(mesh.normals.values, rast, mesh.normals.tri, backend=backend)
     return torch.nn.functional.normalize(normal[0], dim=-1)
 
 

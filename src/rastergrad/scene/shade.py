@@ -46,13 +46,15 @@ def albedo(mesh: Mesh, rast: Tensor, rast_db: Tensor, *, backend: str | None = N
     triangle = rast[..., 3:]
     uv = uv_da = None
     if mesh.uv is not None:
-        uv, uv_da = rg.interpolate(mesh.uv, rast, mesh.uv_tri, rast_db, diff_attrs="all", backend=backend)
+        uv, uv_da = rg.interpolate(
+            mesh.uv.values, rast, mesh.uv.tri, rast_db, diff_attrs="all", backend=backend
+        )
     color = torch.zeros_like(rast)
     for part in mesh.parts:
         own = (triangle > part.first) & (triangle <= part.first + part.count)
         color = torch.where(own, _part_color(part, uv, uv_da, backend).to(rast), color)
     if mesh.colors is not None:
-        color = color * rg.interpolate(mesh.colors, rast, mesh.color_tri, backend=backend)[0]
+        color = color * rg.interpolate(mesh.colors.values, rast, mesh.colors.tri, backend=backend)[0]
     return color
 
 
