@@ -410,6 +410,11 @@ def test_one_infinite_component_looks_up_the_centre_of_the_face():
     assert out.flatten().tolist() == [4, 3 * 9 + 4, 4 * 9 + 4]
     out.sum().backward()
     assert not uv.grad.any()
+    # At infinity every step is nothing: the footprint is zero, the level 0
+    da, mip = torch.full((1, 1, 3, 6), 2.0, requires_grad=True), [torch.full((1, 6, 1, 1, 1), 99.0)]
+    fine = texture(tex, uv, da, mip=mip, filter_mode=TRILINEAR, boundary_mode="cube")
+    assert torch.equal(fine, out)
+    assert not torch.autograd.grad(fine.sum(), da)[0].any()
 
 
 # -------------------------------------------------------------------------------- gradients
@@ -472,7 +477,7 @@ def test_zero_upstream_keeps_nan_out(filter_mode, boundary):
     assert gradients[0].any()
 
 
-def test_nan_coordinate():
+def test_nan_and_infinite_coordinates():
     tex = torch.rand(1, 4, 8, 2, dtype=torch.float64, requires_grad=True)
     for boundary in ("wrap", "clamp", "zero"):
         nearest = look_up(tex, [(NAN, 0.3)], "nearest", boundary)
@@ -481,6 +486,11 @@ def test_nan_coordinate():
     clamped = texture(tex, uv, filter_mode="linear", boundary_mode="clamp")
     assert torch.equal(clamped[0, 0, 0], tex[0, 1, 0])
     assert torch.autograd.grad(clamped.sum(), uv)[0][0, 0, 0, 0] == 0
+    # An infinite coordinate lies outside
+    far = tensor([[[[INF, 0.375], [0.3, -INF]]]]).requires_grad_()
+    outside = texture(tex, far, filter_mode="linear", boundary_mode="zero")
+    assert not outside.any()
+    assert not torch.autograd.grad(outside.sum(), far)[0].any()
     for boundary in ("wrap", "zero"):
         out = texture(tex, uv, filter_mode="linear", boundary_mode=boundary)
         assert out.isnan().all()
