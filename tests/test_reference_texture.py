@@ -200,6 +200,14 @@ def test_level_gradient_is_zero_where_the_level_is_an_integer_or_clamped():
     assert bias.grad.flatten().tolist() == [0, 0, 0, 1, 0, 0]
 
 
+def test_an_integer_level_touches_no_other_level():
+    tex, (first, second) = level_stack(4, 4, 2)
+    mip = [torch.full_like(first, INF), torch.full_like(second, NAN).requires_grad_()]
+    out = look_up(tex, [(0.5, 0.5)] * 2, TRILINEAR, mip_level_bias=[0.0, 1.0], mip=mip)
+    assert out.flatten().tolist() == [0, INF]
+    assert not torch.autograd.grad(out.sum(), mip[1])[0].any()
+
+
 def test_max_mip_level_zero_means_linear():
     tex, da = torch.rand(1, 5, 7, 2, dtype=torch.float64), [[0.5, 0, 0, 0.5]]
     for filter_mode in ("linear-mipmap-nearest", TRILINEAR):
