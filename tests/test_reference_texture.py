@@ -200,6 +200,16 @@ def test_level_gradient_is_zero_where_the_level_is_an_integer_or_clamped():
     assert bias.grad.flatten().tolist() == [0, 0, 0, 1, 0, 0]
 
 
+@pytest.mark.parametrize("side", [INF, -INF, NAN, 1e200, 0.0])
+def test_a_footprint_without_derivative_gets_no_gradient(side):
+    tex, mip = level_stack(16, 16, 4)
+    da = tensor([[[[side, 0.1 * bool(side), 0.0, 0.0]]]]).requires_grad_()
+    uv = tensor([[[[0.5, 0.5]]]]).requires_grad_()
+    out = texture(tex, uv, da, mip=mip, filter_mode=TRILINEAR, boundary_mode="wrap")
+    assert out.item() in (0.0, 4.0)
+    assert not any(g.any() for g in torch.autograd.grad(out.sum(), [uv, da]))
+
+
 def test_an_integer_level_touches_no_other_level():
     tex, (first, second) = level_stack(4, 4, 2)
     mip = [torch.full_like(first, INF), torch.full_like(second, NAN).requires_grad_()]
@@ -411,6 +421,16 @@ def test_meaningless_directions_give_zero(filter_mode):
     assert texture(tex, uv.double(), filter_mode="linear", boundary_mode="cube")[0, 0, 5] == 1
 
 
+def test_a_cube_gradient_beyond_the_callers_precision_is_dropped():
+    tex = torch.arange(54.0).reshape(1, 6, 3, 3, 1)
+    uv = torch.tensor([[[(1e-38, 2e-39, 3e-39), (1.0, 0.2, 0.3)]]]).requires_grad_()
+    out = texture(tex, uv, filter_mode="linear", boundary_mode="cube")
+    assert out[0, 0, 0].item() == pytest.approx(out[0, 0, 1].item(), rel=1e-5)
+    out.sum().backward()
+    assert uv.grad[0, 0, 0].tolist() == [0, 0, 0]
+    assert uv.grad[0, 0, 1].all()
+
+
 def test_one_infinite_component_looks_up_the_centre_of_the_face():
     tex = torch.arange(54.0).reshape(1, 6, 3, 3, 1)
     uv = torch.tensor([[[(INF, 1, 0), (5, -INF, 2), (0, 0, INF)]]]).requires_grad_()
@@ -504,6 +524,9 @@ def test_nan_and_infinite_coordinates():
         assert out.isnan().all()
         (g,) = torch.autograd.grad(out.sum(), uv)
         assert g.isfinite().flatten().tolist() == [True, False]
+        # NaN counts as cell 0: columns 0 and 1 of rows 1 and 2 are touched
+        touched = torch.autograd.grad(look_up(tex, [(NAN, 0.375)], "linear", boundary).sum(), tex)[0]
+        assert touched[0, ..., 0].isnan().nonzero().tolist() == [[1, 0], [1, 1], [2, 0], [2, 1]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
