@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: MIT
+"""rastergrad: differentiable rasterisation for PyTorch, in four primitives."""
+
+from .core.native import memory_use, release_memory
+from .ops.interpolate.op import interpolate
+
+__version__ = "0.1.0"
+
+__all__ = ["interpolate", "memory_use", "release_memory"]

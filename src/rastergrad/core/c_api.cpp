@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+#include "c_api.h"
+
+#include <new>
+
+#include "kernels.h"
+#include "memory.h"
+
+namespace {
+
+// The layout of DLPack 0.x (dmlc/dlpack, dlpack.h), an ABI: facts, not code.
+struct DLDevice { int32_t type, id; };
+struct DLDataType { uint8_t code, bits; uint16_t lanes; };
+struct DLTensor { void* data; DLDevice device; int32_t rank; DLDataType dtype; int64_t* shape; int64_t* strides; uint64_t byte_offset; };
+struct DLManagedTensor { DLTensor tensor; void* context; void (*deleter)(DLManagedTensor*); };
+
+constexpr int kMaxRank = 8;
+struct Holder { DLManagedTensor managed; int64_t shape[kMaxRank], strides[kMaxRank]; size_t bytes; };
+
+void delete_holder(DLManagedTensor* managed) {
+    auto* holder = static_cast<Holder*>(managed->context);
+    rg::give_block(managed->tensor.data, holder->bytes);
+    delete holder;
+}
+
+}  // namespace
+
+extern "C" {
+
+int32_t rg_find_kernel(const char* name) { return rg::find_kernel(name); }
+int32_t rg_kernel_fields(int32_t kernel) {
+    const rg::Kernel* k = rg::kernel_at(kernel);
+    return k ? k->fields : -1;
+}
+const char* rg_kernel_name(int32_t kernel) {
+    const rg::Kernel* k = rg::kernel_at(kernel);
+    return k ? k->name : "";
+}
+int64_t rg_run_kernel(int32_t kernel, const int64_t* fields) { return rg::kernel_at(kernel)->run(fields); }
+
+int32_t rg_simd_level_count(void) { return rg::simd_level_count(); }
+const char* rg_simd_level_name(int32_t index) { return rg::simd_level_name(index); }
+const char* rg_simd_level_in_use(void) { return rg::simd_level_in_use(); }
+int32_t rg_simd_choice_failed(void) { return rg::simd_choice_failed(); }
+
+void* rg_new_tensor(int32_t rank, const int64_t* shape, int32_t code, int32_t bits) {
+    if (rank < 0 || rank > kMaxRank) return nullptr;
+    auto* holder = new (std::nothrow) Holder{};
+    if (!holder) return nullptr;
+    int64_t count = 1;
+    for (int32_t d = rank - 1; d >= 0; d--) {
+        holder->shape[d] = shape[d];
+        holder->strides[d] = count;
+        if (shape[d] < 0 || __builtin_mul_overflow(count, shape[d], &count)) { delete holder; return nullptr; }
+    }
+    int64_t bytes;
+    if (__builtin_mul_overflow(count, int64_t(bits / 8), &bytes)) { delete holder; return nullptr; }
+    holder->bytes = size_t(bytes);
+    void* data;
+    try {
+        data = rg::take_block(holder->bytes);
+    } catch (const std::bad_alloc&) {
+        delete holder;
+        return nullptr;
+    }
+    constexpr int32_t kCpu = 1;
+    holder->managed.tensor = {data, {kCpu, 0}, rank, {uint8_t(code), uint8_t(bits), 1}, holder->shape, holder->strides, 0};
+    holder->managed.context = holder;
+    holder->managed.deleter = delete_holder;
+    return &holder->managed;
+}
+void rg_delete_tensor(void* managed) { delete_holder(static_cast<DLManagedTensor*>(managed)); }
+
+size_t rg_release_idle(void) { return rg::release_idle(); }
+void rg_set_idle_limit(size_t bytes) { rg::set_idle_limit(bytes); }
+void rg_memory_use(size_t* in_use, size_t* idle, size_t* limit) {
+    const rg::MemoryUse use = rg::memory_use();
+    *in_use = use.in_use;
+    *idle = use.idle;
+    *limit = use.limit;
+}
+}

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: MIT
+"""Which implementation computes an operation."""
+
+import torch
+
+from . import check
+
+BACKENDS = ("cpu", "reference")
+
+
+def resolve(function: str, backend: str | None, device: torch.device) -> str:
+    """The backend's name. None chooses by device; devices without kernels of their own use the reference in
+    plain PyTorch.
+    """
+    if backend is None:
+        return "cpu" if device.type == "cpu" else "reference"
+    check.choice(function, "backend", backend, BACKENDS)
+    if backend == "cpu" and device.type != "cpu":
+        raise ValueError(
+            f'{function}: backend="cpu" takes tensors on the CPU; got {device}. '
+            "Move them with `.cpu()`, or leave `backend` away to choose by device."
+        )
+    return backend

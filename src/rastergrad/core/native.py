@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""The door to the shared library: kernels by name, output tensors on recycled memory, what the processor can
+do.
+"""
+
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import _native
+
+_DTYPES = {
+    torch.float32: (2, 32, 4),
+    torch.float64: (2, 64, 8),
+    torch.int32: (0, 32, 4),
+    torch.int64: (0, 64, 8),
+}
+# Below this torch's allocator recycles well by itself, and a DLPack hand-over would cost more than it saves.
+_RECYCLE_FROM_BYTES = 1 << 20
+_SUFFIX = {torch.float32: "_f32", torch.float64: "_f64"}
+
+call = _native.call
+
+
+def kernel(name: str) -> int:
+    """The handle of a kernel for `call`."""
+    handle = _native.find(name)
+    if handle < 0:
+        level, usable, _ = _native.simd()
+        if not usable:
+            raise RuntimeError(
+                "rastergrad: this processor has none of the instruction sets of this build "
+                "(x86-64-v2 or newer). Build here: `pip install --no-binary rastergrad rastergrad`."
+            )
+        raise RuntimeError(
+            f"rastergrad: the shared library ({level}) has no kernel {name!r}: reinstall rastergrad."
+        )
+    return handle
+
+
+def kernels(name: str) -> dict[torch.dtype, int]:
+    """Handles of the float32 and the float64 version of a kernel."""
+    return {dtype: kernel(name + suffix) for dtype, suffix in _SUFFIX.items()}
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """An uninitialised contiguous CPU tensor; large ones lie on recycled huge pages and return there when
+    they die.
+    """
+    code, bits, size = _DTYPES[dtype]
+    count = 1
+    for n in shape:
+        count *= n
+    if count * size < _RECYCLE_FROM_BYTES:
+        return torch.empty(shape, dtype=dtype)
+    return torch.from_dlpack(_native.empty(code, bits, *shape))
+
+
+def threads() -> int:
+    """How many threads a kernel may use: torch's setting, read per call."""
+    return torch.get_num_threads()
+
+
+def simd_level() -> str:
+    """The instruction set in use: "v2", "v3", "v4" (of x86-64), "neon" or "baseline"."""
+    return _native.simd()[0]
+
+
+def simd_levels() -> tuple[str, ...]:
+    """The instruction sets that are compiled in and run on this processor, best first."""
+    return _native.simd()[1]
+
+
+def release_memory() -> int:
+    """Give recycled memory that lies idle back to the system.
+
+    Returns:
+        The number of bytes given back.
+
+    Example:
+        >>> import rastergrad as rg
+        >>> rg.release_memory() >= 0
+        True
+    """
+    return _native.release_memory()
+
+
+def memory_use() -> dict[str, int]:
+    """Bytes of recycled memory: `in_use` by tensors and scratch, `idle`, and the `limit` for idle ones."""
+    return dict(zip(("in_use", "idle", "limit"), _native.memory_use(), strict=True))
+
+
+def _configure() -> None:
+    _, usable, failed = _native.simd()
+    if failed and usable:
+        raise RuntimeError(
+            f"rastergrad: RASTERGRAD_SIMD={os.environ.get('RASTERGRAD_SIMD')!r} cannot be used; this machine "
+            f"and build offer {', '.join(usable)}. Unset it or choose one of these."
+        )
+    megabytes = os.environ.get("RASTERGRAD_IDLE_MB")
+    if megabytes:
+        if not megabytes.isdigit():
+            raise RuntimeError(
+                f"rastergrad: RASTERGRAD_IDLE_MB must be a whole number of megabytes; got {megabytes!r}."
+            )
+        _native.set_memory_limit(int(megabytes) << 20)
+
+
+_configure()

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+// Triangle ids as floats in the fragment buffer (spec section 1): index + 1, 0 for background; exact up to 2^24, then the bit pattern
+// 0x4A800000 + (index + 1), which continues the row without a gap or a repeat.
+#pragma once
+#include "lanes.h"
+
+RG_BEGIN
+
+constexpr int32_t kIdBits = 0x4A800000;
+constexpr int32_t kIdExact = 1 << 24;
+
+RG_FN float encode_id(int32_t index_plus_one) {
+    if (index_plus_one <= kIdExact) return float(index_plus_one);
+    const int32_t bits = index_plus_one + kIdBits;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+// The triangle's index, or -1 for background, NaN and anything below 1.
+RG_FN int32_t decode_id(float value) {
+    if (!(value >= 1.0f)) return -1;
+    if (value <= float(kIdExact)) return int32_t(value) - 1;
+    int32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits - kIdBits - 1;
+}
+RG_FN int32_t decode_id(double value) { return decode_id(float(value)); }
+
+RG_FN Lanes<float> encode_id(Lanes<int32_t> index_plus_one) {
+    return select(index_plus_one <= Lanes<int32_t>(kIdExact), convert<float>(index_plus_one),
+                  bits_as<float>(index_plus_one + Lanes<int32_t>(kIdBits)));
+}
+
+RG_END

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: MIT
+"""interpolate: vertex attributes and their image-space derivatives at every pixel."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...core import check, dispatch, native
+from ...core.autograd import Primitive
+from . import reference
+
+# ---- public function ---------------------------------------------------------------------------------------
+
+
+def interpolate(
+    attr: Tensor,
+    rast: Tensor,
+    tri: Tensor,
+    rast_db: Tensor | None = None,
+    diff_attrs: str | Sequence[int] | np.ndarray[Any, Any] | None = None,
+    *,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Interpolate vertex attributes with the perspective-correct barycentrics of each pixel.
+
+    Args:
+        attr: attributes, float [V, A] or [1, V, A] for all images alike, or [N, V, A].
+        rast: fragment buffer of `rasterize`, float [N, H, W, 4]: (u, v, z/w, id).
+        tri: attribute indices, integer [T, 3]. Need not be the rasterised index buffer: row k belongs to
+            triangle k.
+        rast_db: derivatives of (u, v) to pixels, float [N, H, W, 4]; needed with `diff_attrs`.
+        diff_attrs: which attributes get derivatives: None, "all", or channel numbers (negative ones count
+            from the end; a number out of range gives zeros).
+        backend: None chooses by device; "cpu" or "reference".
+
+    Returns:
+        `out`, float [N, H, W, A], zero at background, and `out_da`, float [N, H, W, 2 len(diff_attrs)] with
+        (d/dX, d/dY) per chosen attribute, X to the right and Y up in pixels; its last size is 0 without
+        `diff_attrs`.
+
+    Gradients:
+        To `attr`, to (u, v) of `rast`, and to `rast_db`. None to z/w, id and `tri`. A pixel whose upstream
+        gradient is exactly zero contributes nothing, even where its attributes are not finite.
+
+    Errors:
+        TypeError for what is no tensor of the right kind, ValueError for shapes that do not fit. Attribute
+        indices out of range are no error: such pixels are zero.
+
+    Cost:
+        One pass over the pixels, bound by memory; backward sums in a fixed order (bitwise deterministic).
+        Does not synchronise.
+
+    Source:
+        Laine et al. 2020, section 3.3.
+
+    Example:
+        >>> import torch, rastergrad as rg
+        >>> pos = torch.tensor([[[-1.0, -1, 0, 1], [3, -1, 0, 1], [-1, 3, 0, 1]]])
+        >>> tri = torch.tensor([[0, 1, 2]])
+        >>> rast, _ = rg.rasterize(pos, tri, (4, 4))
+        >>> out, _ = rg.interpolate(torch.ones(3, 2), rast, tri)
+        >>> out.shape, bool((out == 1).all())
+        (torch.Size([1, 4, 4, 2]), True)
+    """
+    name = "interpolate"
+    check.floating(name, "attr", attr, "[V, A], [1, V, A] or [N, V, A]", (2, 3))
+    check.floating(name, "rast", rast, "[N, H, W, 4]", (4,), last=4)
+    tri = check.triangles(name, "tri", tri)
+    channels = _channels(diff_attrs, attr.shape[-1])
+    if channels and rast_db is None:
+        raise ValueError(f"{name}: `diff_attrs` needs `rast_db`, the second result of `rasterize`; got None.")
+    if rast_db is not None and channels:
+        check.floating(name, "rast_db", rast_db, "[N, H, W, 4]", (4,), last=4)
+        if rast_db.shape != rast.shape:
+            raise ValueError(
+                f"{name}: `rast_db` must have the shape of `rast`, {list(rast.shape)}; "
+                f"got {list(rast_db.shape)}."
+            )
+    if attr.ndim == 3 and attr.shape[0] not in (1, rast.shape[0]):
+        raise ValueError(
+            f"{name}: `attr` must have 1 or {rast.shape[0]} images, as `rast` does; "
+            f"got {check.describe(attr)}."
+        )
+    used_db = rast_db if channels else None
+    device = check.same_device(name, attr=attr, rast=rast, tri=tri, rast_db=used_db)
+    dtype = check.working_dtype(attr, rast, used_db)
+    attr, rast = check.prepared(attr, dtype), check.prepared(rast, dtype)
+    used_db = None if used_db is None else check.prepared(used_db, dtype)
+    if dispatch.resolve(name, backend, device) == "reference":
+        return reference.interpolate(attr, rast, tri.long(), used_db, channels or None)
+    out, out_da = _primitive(attr, rast, tri, used_db, channels)
+    return out, out_da
+
+
+def _channels(diff_attrs: Any, count: int) -> list[int]:
+    """Channel numbers with derivatives; -1 for one that does not exist."""
+    if diff_attrs is None:
+        return []
+    if isinstance(diff_attrs, str):
+        if diff_attrs != "all":
+            raise ValueError(
+                f'interpolate: `diff_attrs` must be None, "all" or channel numbers; got {diff_attrs!r}.'
+            )
+        return list(range(count))
+    numbers = diff_attrs.tolist() if isinstance(diff_attrs, (np.ndarray, Tensor)) else diff_attrs
+    if not isinstance(numbers, (list, tuple, range)) or not all(
+        isinstance(j, (int, np.integer)) for j in numbers
+    ):
+        raise TypeError(
+            f'interpolate: `diff_attrs` must be None, "all" or a flat sequence of whole numbers; '
+            f"got {check.describe(diff_attrs)}."
+        )
+    wrapped = [int(j) + count if j < 0 else int(j) for j in numbers]
+    return [j if 0 <= j < count else -1 for j in wrapped]
+
+
+# ---- forward -----------------------------------------------------------------------------------------------
+
+_FORWARD = native.kernels("interpolate_forward")
+_BACKWARD = native.kernels("interpolate_backward")
+
+
+@lru_cache(maxsize=64)
+def _channel_table(channels: tuple[int, ...]) -> Tensor:
+    return torch.tensor(channels, dtype=torch.int32)
+
+
+def _sizes(attr: Tensor, rast: Tensor, tri: Tensor, channels: Sequence[int]) -> tuple[int, ...]:
+    vertices, width = attr.shape[-2:]
+    images, height, columns = rast.shape[:3]
+    stride = vertices * width if attr.ndim == 3 and attr.shape[0] > 1 else 0
+    return images, height * columns, vertices, width, tri.shape[0], len(channels), stride, native.threads()
+
+
+def _forward(
+    attr: Tensor, rast: Tensor, tri: Tensor, rast_db: Tensor | None, channels: Sequence[int]
+) -> tuple[Tensor, ...]:
+    images, height, width = rast.shape[:3]
+    out = native.empty((images, height, width, attr.shape[-1]), attr.dtype)
+    out_da = native.empty((images, height, width, 2 * len(channels)), attr.dtype)
+    native.call(
+        _FORWARD[attr.dtype],
+        attr.data_ptr(),
+        rast.data_ptr(),
+        None if rast_db is None else rast_db.data_ptr(),
+        tri.data_ptr(),
+        _channel_table(tuple(channels)).data_ptr() if channels else None,
+        out.data_ptr(),
+        out_da.data_ptr(),
+        *_sizes(attr, rast, tri, channels),
+    )
+    return out, out_da
+
+
+# ---- backward ----------------------------------------------------------------------------------------------
+
+
+def _backward(
+    needs: Sequence[bool], inputs: Sequence[Any], outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> Sequence[Tensor | None]:
+    attr, rast, tri, rast_db, channels = inputs
+    d_out, d_out_da = grads
+    d_attr = native.empty(attr.shape, attr.dtype) if needs[0] else None
+    d_rast = native.empty(rast.shape, rast.dtype) if needs[1] else None
+    d_rast_db = native.empty(rast_db.shape, rast_db.dtype) if needs[3] else None
+    native.call(
+        _BACKWARD[attr.dtype],
+        attr.data_ptr(),
+        rast.data_ptr(),
+        None if rast_db is None else rast_db.data_ptr(),
+        tri.data_ptr(),
+        _channel_table(tuple(channels)).data_ptr() if channels else None,
+        None if d_out is None else d_out.data_ptr(),
+        None if d_out_da is None or not channels else d_out_da.data_ptr(),
+        None if d_attr is None else d_attr.data_ptr(),
+        None if d_rast is None else d_rast.data_ptr(),
+        None if d_rast_db is None else d_rast_db.data_ptr(),
+        *_sizes(attr, rast, tri, channels),
+    )
+    return d_attr, d_rast, None, d_rast_db, None
+
+
+# ---- shape-only version ------------------------------------------------------------------------------------
+
+
+def _shapes(
+    attr: Tensor, rast: Tensor, tri: Tensor, rast_db: Tensor | None, channels: Sequence[int]
+) -> tuple[Tensor, ...]:
+    pixels = rast.shape[:3]
+    return attr.new_empty((*pixels, attr.shape[-1])), attr.new_empty((*pixels, 2 * len(channels)))
+
+
+# ---- registration ------------------------------------------------------------------------------------------
+
+_primitive = Primitive(
+    "interpolate",
+    "Tensor attr, Tensor rast, Tensor tri, Tensor? rast_db, int[] channels",
+    _forward,
+    _backward,
+    _shapes,
+    outputs=2,
+)
