@@ -441,7 +441,7 @@ def test_zero_upstream_keeps_overflow_out():
 def test_stabiliser(side):
     """For a small triangle of area S the gradient is that of A_0 / (S + 1e-6 sign(S)), not of A_0 / S."""
     corners = torch.tensor([[0.0, 0.0], [1e-2, 0.0], [0.0, 1e-2]], dtype=torch.float64) - 0.002
-    corners[:, 0] *= side
+    corners = corners if side > 0 else corners[[0, 2, 1]]
     pos = torch.cat((corners, torch.zeros(3, 1), torch.ones(3, 1)), 1)[None]
     tri = torch.tensor([[0, 1, 2]])
     pos.requires_grad_()
