@@ -151,6 +151,16 @@ def test_triangle_behind_the_camera():
     assert not rasterize(pos, torch.tensor([[0, 1, 2]]), 4, 4)[0].any()
 
 
+def test_fan_starts_at_the_crossing_of_the_closing_edge():
+    """The closing edge 2 -> 0 leaves the frustum at (1, 0.3): the walk, and so the fan, begins there."""
+    triangle = torch.tensor([[3.0, -0.3], [-3.0, -0.3], [0.0, 0.6]], dtype=torch.float64)
+    corners = torch.cat((triangle, torch.zeros(3, 1), torch.ones(3, 1)), 1)[None]
+    fan, owner = reference._clipped(corners)
+    walk = torch.tensor([[1.0, 0.3], [1.0, -0.3], [-1.0, -0.3], [-1.0, 0.3], [0.0, 0.6]], dtype=torch.float64)
+    torch.testing.assert_close(fan[..., :2], torch.stack([walk[[0, k, k + 1]] for k in (1, 2, 3)]))
+    assert owner.tolist() == [0, 0, 0]
+
+
 @pytest.mark.parametrize(("sign", "rows"), [(1.0, (2, 3)), (-1.0, (0, 1))])
 def test_near_and_far_plane(sign, rows):
     """A full-screen square with z/w = y - sign: half of it lies within -1..1."""
