@@ -69,6 +69,18 @@ def reference_functions(subpixel_bits: int = 8) -> Functions:
             )
             yield rast, rast_db
 
+    def interpolate(
+        attr: Tensor,
+        rast: Tensor,
+        tri: Tensor,
+        rast_db: Tensor | None,
+        diff_attrs: str | Sequence[int] | None,
+    ) -> tuple[Tensor, Tensor]:
+        A = attr.shape[-1]
+        listed = range(A) if isinstance(diff_attrs, str) else diff_attrs
+        resolved = None if listed is None else [int(j) + A if j < 0 else int(j) for j in listed]
+        return room("interpolate").interpolate(attr, rast, tri.long(), rast_db, resolved)
+
     def texture(*args: Any, filter_mode: str, **options: Any) -> Tensor:
         if options["max_mip_level"] == 0 and "mipmap" in filter_mode:
             filter_mode = "linear"
@@ -78,9 +90,7 @@ def reference_functions(subpixel_bits: int = 8) -> Functions:
     return Functions(
         rasterize=lambda *args, **options: next(depth_layers(*args, **options)),
         depth_layers=depth_layers,
-        interpolate=lambda attr, rast, tri, rast_db, diff_attrs: room("interpolate").interpolate(
-            attr, rast, tri.long(), rast_db, diff_attrs
-        ),
+        interpolate=interpolate,
         texture=texture,
         antialias=lambda color, rast, pos, tri, **options: room("antialias").antialias(
             color, rast, pos, tri.long(), **options
@@ -169,11 +179,7 @@ class GoldenModule:
         rast_db: Tensor | None = None,
         diff_attrs: str | Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        A = attr.shape[-1]
-        if isinstance(diff_attrs, str):
-            diff_attrs = range(A)
-        listed = None if diff_attrs is None else [int(j) + A if j < 0 else int(j) for j in diff_attrs]
-        return self.functions.interpolate(attr, rast, tri, rast_db, listed)
+        return self.functions.interpolate(attr, rast, tri, rast_db, diff_attrs)
 
     def texture(
         self,
