@@ -56,29 +56,29 @@ template <class F> RG_FN int exit_edge(const Vec2<F> (&p)[3], F side, F& distanc
 }
 
 // The crossing lies between the two centres, with a margin of 1/16 pixel for what rasterising has rounded. False for NaN.
-template <class F> RG_FN mask_of<F> lies_between(F distance) { return (distance > F(-0.0625f)) & (distance < F(1.0625f)); }
+template <class F> RG_FN mask_of<F> lies_between(F distance) { return (distance > F(-0.0625)) & (distance < F(1.0625)); }
 
 // 5.6: how much of the pair's colour step goes over the pixel border, in [-1/2, 1/2]. Above 0 the first pixel of the pair takes it, else
 // the second: at exactly 0 nothing moves, and the gradient is the one-sided one at the second pixel, whatever the sign of the zero.
 template <class F> RG_FN F blend_weight(F distance, F side) {
-    return side * (F(0.5f) - minimum(maximum(distance, F(0.0f)), F(1.0f)));
+    return side * (F(0.5) - minimum(maximum(distance, F(0.0)), F(1.0)));
 }
-template <class F> RG_FN mask_of<F> blends_first(F weight) { return weight > F(0.0f); }
+template <class F> RG_FN mask_of<F> blends_first(F weight) { return weight > F(0.0); }
 // A clamped crossing has no gradient.
-template <class F> RG_FN mask_of<F> weight_moves(F weight) { return abs_of(weight) < F(0.5f); }
+template <class F> RG_FN mask_of<F> weight_moves(F weight) { return abs_of(weight) < F(0.5); }
 
 // What the target pixel gains.
 template <class F> RG_FN F blend(F weight, F color0, F color1) { return weight * (color1 - color0); }
 // For upstream g at the target; a zero one contributes nothing, even where a colour is not finite.
 template <class F> RG_FN void blend_adjoint(F weight, F color0, F color1, F g, F& d_weight, F& d_color0, F& d_color1) {
-    const mask_of<F> silent = g == F(0.0f);
-    d_weight += select(silent, F(0.0f), g * (color1 - color0));
-    d_color0 -= select(silent, F(0.0f), weight * g);
-    d_color1 += select(silent, F(0.0f), weight * g);
+    const mask_of<F> silent = g == F(0.0);
+    d_weight += select(silent, F(0.0), g * (color1 - color0));
+    d_color0 -= select(silent, F(0.0), weight * g);
+    d_color1 += select(silent, F(0.0), weight * g);
 }
 
 // 5.7: the crossing with its denominator kept away from zero. Gradients are those of this form: the weight is a constant minus it.
-template <class F> RG_FN F steady_inverse(F height) { return F(1.0f) / (height + F(1e-3f) * sign_of(height)); }
+template <class F> RG_FN F steady_inverse(F height) { return F(1.0) / (height + F(1e-3) * sign_of(height)); }
 template <class F> RG_FN F steady_crossing(Vec2<F> p1, Vec2<F> p2) {
     const Vec2<F> d = p2 - p1;
     return (p1.x * d.y - p1.y * d.x) * steady_inverse(d.y);
