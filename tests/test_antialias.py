@@ -47,7 +47,9 @@ def mesh(kind: str, seed: int, n: int) -> tuple[Tensor, Tensor]:
         turns = [torch.linalg.qr(torch.randn(3, 3, generator=g))[0] for _ in range(n)]
         views = scenes.perspective(0.9) @ scenes.look((0.0, 0.3, 3.6))
         return torch.stack([scenes.transform(shape.pos @ turn, views) for turn in turns]), shape.tri
-    pos, tri = scenes.random_clip_mesh(seed, n, 9, 16, w_range=(-0.4, 1.5) if kind == "behind" else (0.4, 1.5))
+    pos, tri = scenes.random_clip_mesh(
+        seed, n, 9, 16, w_range=(-0.4, 1.5) if kind == "behind" else (0.4, 1.5)
+    )
     if kind == "crowded":  # non-manifold, duplicated, back to back, and degenerate ones between them
         g = torch.Generator().manual_seed(seed)
         again = torch.cat([tri[:4], tri[4:8, [1, 0, 2]], tri[8:10, [2, 0, 1]], tri[10:12, [0, 0, 2]]])
@@ -56,14 +58,22 @@ def mesh(kind: str, seed: int, n: int) -> tuple[Tensor, Tensor]:
 
 
 def scene(
-    seed: int, kind: str = "closed", *, n: int = 2, size: tuple[int, int] = (17, 23), channels: int = 3, ranged: bool = False,
+    seed: int,
+    kind: str = "closed",
+    *,
+    n: int = 2,
+    size: tuple[int, int] = (17, 23),
+    channels: int = 3,
+    ranged: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """color, rast, pos, tri."""
     pos, tri = mesh(kind, seed, 1 if ranged else n)
     rast = drawn(pos, tri, size)
     if ranged:  # the same vertices for all images, each of which sees some of the triangles
-        rast = rast.expand(n, -1, -1, -1) * (rast[..., 3:] <= torch.arange(n, 0, -1)[:, None, None, None] * len(tri) / n)
+        rast = rast.expand(n, -1, -1, -1) * (
+            rast[..., 3:] <= torch.arange(n, 0, -1)[:, None, None, None] * len(tri) / n
+        )
         pos = pos[0]
     color = torch.rand(n, *size, channels, generator=torch.Generator().manual_seed(seed + 1))
     return color.to(dtype), rast.to(dtype), pos.to(dtype), tri
@@ -87,7 +97,9 @@ def unsteady(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor) -> Tensor:
     g = torch.Generator().manual_seed(5)
     basis = torch.tensor([1.0, 0.37, -0.61], dtype=torch.float64)
 
-    def probe(p: Tensor) -> Tensor:  # out is linear in alpha: three colours tell whether a pair, or its weight, has changed
+    def probe(
+        p: Tensor,
+    ) -> Tensor:  # out is linear in alpha: three colours tell whether a pair, or its weight, has changed
         ramp = torch.arange(color[0, ..., 0].numel(), dtype=torch.float64).reshape(1, *color.shape[1:3], 1)
         colors = (ramp * basis).sin().expand(*color.shape[:3], 3)
         return rg.antialias(colors, rast.double(), p, tri, backend="reference")
@@ -111,14 +123,28 @@ def unsteady(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor) -> Tensor:
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
 def test_values_and_gradients_equal_the_oracle(
-    seed: int, kind: str, size: tuple[int, int], channels: int, ranged: bool, given_topology: bool, dtype: torch.dtype
+    seed: int,
+    kind: str,
+    size: tuple[int, int],
+    channels: int,
+    ranged: bool,
+    given_topology: bool,
+    dtype: torch.dtype,
 ) -> None:
     inputs = scene(seed, kind, size=size, channels=channels, ranged=ranged, dtype=dtype)
     topology = rg.edge_topology(inputs[3]) if given_topology else None
     mask = ~unsteady(*inputs)
-    upstream = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * mask
+    upstream = (
+        torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        * mask
+    )
     got = run(*inputs, upstream, topology=topology)
-    want = run(*(t.double() if t.is_floating_point() else t for t in inputs), upstream, topology=topology, backend="reference")
+    want = run(
+        *(t.double() if t.is_floating_point() else t for t in inputs),
+        upstream,
+        topology=topology,
+        backend="reference",
+    )
     assert_values_close(got[0], want[0], dtype=dtype, what="image", mask=mask)
     assert_gradients_close(got[1], want[1], dtype=dtype, what="d_color")
     assert_gradients_close(got[2], want[2], dtype=dtype, what="d_pos")
@@ -137,6 +163,7 @@ def test_the_scenes_of_these_tests_have_silhouettes() -> None:
 @pytest.mark.parametrize("name", golden.names("a"))
 def test_golden(name: str) -> None:
     """At the accuracy that float32 allows, rather than the runner's own 2e-5 and 2e-4."""
+
     def compat(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, pos_gradient_boost: float) -> Tensor:
         return rg.antialias(color, rast, pos, tri, pos_gradient_boost=pos_gradient_boost, strict=False)
 
@@ -151,7 +178,9 @@ def test_large_images_are_cut_into_strips_that_fit_together() -> None:
     pos = shape.clip(scenes.orbit(1, distance=2.9))
     inputs = torch.rand(1, 130, 301, 2), drawn(pos, shape.tri, (130, 301)).float(), pos, shape.tri
     mask = ~unsteady(*inputs)
-    upstream = torch.randn(1, 130, 301, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * mask
+    upstream = (
+        torch.randn(1, 130, 301, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * mask
+    )
     got, want = run(*inputs, upstream), run(*inputs, upstream, backend="reference")
     assert_values_close(got[0], want[0], dtype=torch.float32, what="image", mask=mask)
     assert_gradients_close(got[1], want[1], dtype=torch.float32, what="d_color")
@@ -186,12 +215,16 @@ def test_transpose_of_the_part_linear_in_color() -> None:
 @pytest.mark.parametrize("ranged", [False, True])
 def test_gradcheck(ranged: bool) -> None:
     """The 1e-3 of the stabiliser shifts gradients by 1e-3 / |dY|: the triangles are large, the tolerance accordingly."""
-    color, rast, pos, tri = scene(3, "closed", n=2, size=(7, 8), channels=2, ranged=ranged, dtype=torch.float64)
+    color, rast, pos, tri = scene(
+        3, "closed", n=2, size=(7, 8), channels=2, ranged=ranged, dtype=torch.float64
+    )
 
     def image(c: Tensor, p: Tensor) -> Tensor:
         return rg.antialias(c, rast, p, tri)
 
-    assert torch.autograd.gradcheck(image, [color.requires_grad_(), pos.requires_grad_()], eps=1e-7, rtol=1e-2, atol=1e-4)
+    assert torch.autograd.gradcheck(
+        image, [color.requires_grad_(), pos.requires_grad_()], eps=1e-7, rtol=1e-2, atol=1e-4
+    )
 
 
 def test_moving_the_whole_scene_moves_no_gradient_away() -> None:
@@ -200,7 +233,9 @@ def test_moving_the_whole_scene_moves_no_gradient_away() -> None:
     mask = (rast[..., 3:] > 0).double()
     _, _, d_pos = run(mask, rast, pos, tri, torch.ones_like(mask))
     assert float(d_pos[..., 0].abs().sum()) > 1
-    assert abs(float((d_pos[..., 0] * pos[..., 3]).sum())) < 0.2 * float((d_pos[..., 0] * pos[..., 3]).abs().sum())
+    assert abs(float((d_pos[..., 0] * pos[..., 3]).sum())) < 0.2 * float(
+        (d_pos[..., 0] * pos[..., 3]).abs().sum()
+    )
 
 
 # ---- symmetries ---------------------------------------------------------------------------------------------------------------
@@ -219,7 +254,9 @@ def test_mirroring_and_transposing_the_scene_does_so_to_the_result(kind: str, mo
     def points(p: Tensor) -> Tensor:
         if not axes:
             return p[..., [1, 0, 2, 3]]
-        return p * torch.tensor([-1.0 if move == "left-right" else 1.0, -1.0 if move == "up-down" else 1.0, 1, 1])
+        return p * torch.tensor(
+            [-1.0 if move == "left-right" else 1.0, -1.0 if move == "up-down" else 1.0, 1, 1]
+        )
 
     want = run(color, rast, pos, tri, upstream)
     got = run(image(color), image(rast), points(pos), tri, image(upstream))
@@ -233,7 +270,9 @@ def test_shift_by_whole_pixels() -> None:
     color, rast, pos, tri = scene(7, "closed", n=1, size=size, dtype=torch.float64)
     x, y = pos[..., 0] / 2, pos[..., 1] / 2  # half as large, so that it stays inside
     pos = torch.stack([x, y, pos[..., 2], pos[..., 3]], -1)
-    moved = torch.stack([x + 2 / 16 * step[1] * pos[..., 3], y + 2 / 16 * step[0] * pos[..., 3], pos[..., 2], pos[..., 3]], -1)
+    moved = torch.stack(
+        [x + 2 / 16 * step[1] * pos[..., 3], y + 2 / 16 * step[0] * pos[..., 3], pos[..., 2], pos[..., 3]], -1
+    )
     rast, moved_rast = drawn(pos, tri, size), drawn(moved, tri, size)
     assert torch.equal(moved_rast[..., 3], rast[..., 3].roll(step, (1, 2)))
     upstream = torch.randn_like(color)
@@ -273,7 +312,9 @@ def test_an_edge_on_the_border_of_two_pixels_changes_nothing_but_has_a_gradient(
     assert torch.allclose(d_pos[0, :, 0], torch.tensor([-3.0, -3, 0], dtype=torch.float64), rtol=1e-3)
     only_first = torch.tensor([1.0, 1, 0, 0], dtype=torch.float64).reshape(1, 1, 4, 1)
     assert bool((run(color, rast, pos, tri, only_first)[2] == 0).all())
-    mirrored = run(color.flip(2), rast.flip(2), pos * torch.tensor([-1.0, 1, 1, 1]), tri, torch.ones_like(color))
+    mirrored = run(
+        color.flip(2), rast.flip(2), pos * torch.tensor([-1.0, 1, 1, 1]), tri, torch.ones_like(color)
+    )
     assert torch.allclose(mirrored[2][0, :, 0], torch.tensor([3.0, 3, 0], dtype=torch.float64), rtol=1e-3)
 
 
@@ -328,7 +369,9 @@ def test_ids_out_of_range_are_background() -> None:
 
 def test_the_nearer_triangle_owns_the_edge_and_the_second_one_a_tie() -> None:
     color, rast, pos, tri = edge_at(2.2)
-    pos = torch.cat([pos, pos + torch.tensor([0.1, 0, 0, 0])], 1)  # the second triangle's edge lies 0.2 px further right
+    pos = torch.cat(
+        [pos, pos + torch.tensor([0.1, 0, 0, 0])], 1
+    )  # the second triangle's edge lies 0.2 px further right
     tri = torch.cat([tri, tri + 3])
     rast[0, 0, 2:, 3] = 2
     for z0, z1, owner in ((0.1, 0.2, 0), (0.2, 0.1, 1), (0.1, 0.1, 1)):
@@ -370,7 +413,9 @@ def test_triangles_with_indices_out_of_range(given_topology: bool) -> None:
     bad[7, 1] = pos.shape[1]
     bad[9, 0] = -1
     topology = rg.edge_topology(bad) if given_topology else None
-    with pytest.raises(ValueError, match=rf"`tri` must hold indices in \[0, {pos.shape[1]}\).*in triangle 7\."):
+    with pytest.raises(
+        ValueError, match=rf"`tri` must hold indices in \[0, {pos.shape[1]}\).*in triangle 7\."
+    ):
         rg.antialias(color, rast, pos, bad, topology=topology)
     with pytest.raises(ValueError, match="in triangle 7"):
         rg.antialias(color, rast, pos, bad, backend="reference")
@@ -421,8 +466,16 @@ def test_views_strides_and_index_types_make_no_difference() -> None:
     want = run(color, rast, pos, tri)
     wide = torch.zeros(2, 17, 23, 8)
     wide[..., 1:7:2] = color
-    for index in (tri.long(), tri.short(), tri.to(torch.uint32), tri.to(torch.uint8), torch.cat([tri, tri], 1)[:, :3]):
-        image = rg.antialias(wide[..., 1:7:2], rast.transpose(1, 2).contiguous().transpose(1, 2), pos.flip(1).flip(1), index)
+    for index in (
+        tri.long(),
+        tri.short(),
+        tri.to(torch.uint32),
+        tri.to(torch.uint8),
+        torch.cat([tri, tri], 1)[:, :3],
+    ):
+        image = rg.antialias(
+            wide[..., 1:7:2], rast.transpose(1, 2).contiguous().transpose(1, 2), pos.flip(1).flip(1), index
+        )
         assert torch.equal(image, want[0])
 
 
@@ -435,7 +488,8 @@ def test_upstream_gradients_may_be_expanded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "vertices", "triangles", "channels"), [(0, 3, 1, 3), (2, 0, 0, 3), (1, 3, 0, 3), (1, 3, 1, 0), (0, 0, 0, 0)]
+    ("n", "vertices", "triangles", "channels"),
+    [(0, 3, 1, 3), (2, 0, 0, 3), (1, 3, 0, 3), (1, 3, 1, 0), (0, 0, 0, 0)],
 )
 @pytest.mark.parametrize("ranged", [False, True])
 def test_empty_inputs(n: int, vertices: int, triangles: int, channels: int, ranged: bool) -> None:
@@ -476,24 +530,88 @@ COLOR, RAST, POS, TRI = scene(0)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: rg.antialias([1.0], RAST, POS, TRI), TypeError, r"antialias: `color` must be a float tensor .*torch.as_tensor"),  # type: ignore
-        (lambda: rg.antialias(COLOR > 0.5, RAST, POS, TRI), TypeError, r"`color` .*got bool .*color.float\(\)"),
-        (lambda: rg.antialias(COLOR[..., 0], RAST, POS, TRI), ValueError, r"`color` .*\[N, H, W, C\]; got float32 \[2, 17, 23\]"),
-        (lambda: rg.antialias(COLOR[:, 1:], RAST, POS, TRI), ValueError, r"`color` must have the images, .*\[2, 17, 23\]; got"),
-        (lambda: rg.antialias(COLOR[:, :0], RAST[:, :0], POS, TRI), ValueError, r"height and width above 0; got float32 \[2, 0,"),
+        (
+            lambda: rg.antialias([1.0], RAST, POS, TRI),
+            TypeError,
+            r"antialias: `color` must be a float tensor .*torch.as_tensor",
+        ),  # type: ignore
+        (
+            lambda: rg.antialias(COLOR > 0.5, RAST, POS, TRI),
+            TypeError,
+            r"`color` .*got bool .*color.float\(\)",
+        ),
+        (
+            lambda: rg.antialias(COLOR[..., 0], RAST, POS, TRI),
+            ValueError,
+            r"`color` .*\[N, H, W, C\]; got float32 \[2, 17, 23\]",
+        ),
+        (
+            lambda: rg.antialias(COLOR[:, 1:], RAST, POS, TRI),
+            ValueError,
+            r"`color` must have the images, .*\[2, 17, 23\]; got",
+        ),
+        (
+            lambda: rg.antialias(COLOR[:, :0], RAST[:, :0], POS, TRI),
+            ValueError,
+            r"height and width above 0; got float32 \[2, 0,",
+        ),
         (lambda: rg.antialias(COLOR, RAST[..., :2], POS, TRI), ValueError, r"`rast` .*\[N, H, W, 4\]; got"),
-        (lambda: rg.antialias(COLOR, RAST, POS[..., :3], TRI), ValueError, r"`pos` .*\[N, V, 4\] or \[V, 4\]; got"),
-        (lambda: rg.antialias(COLOR, RAST, POS[:1], TRI), ValueError, r"`pos` must have 2 images, as `color` does"),
-        (lambda: rg.antialias(COLOR, RAST, POS, TRI.float()), TypeError, r"`tri` must be an integer tensor .*tri.int\(\)"),
+        (
+            lambda: rg.antialias(COLOR, RAST, POS[..., :3], TRI),
+            ValueError,
+            r"`pos` .*\[N, V, 4\] or \[V, 4\]; got",
+        ),
+        (
+            lambda: rg.antialias(COLOR, RAST, POS[:1], TRI),
+            ValueError,
+            r"`pos` must have 2 images, as `color` does",
+        ),
+        (
+            lambda: rg.antialias(COLOR, RAST, POS, TRI.float()),
+            TypeError,
+            r"`tri` must be an integer tensor .*tri.int\(\)",
+        ),
         (lambda: rg.antialias(COLOR, RAST, POS, TRI[0]), ValueError, r"`tri` .*\[T, 3\]; got int32 \[3\]"),
-        (lambda: rg.antialias(COLOR, RAST, POS[:, :5], TRI), ValueError, r"`tri` must hold indices in \[0, 5\).*triangle 0\."),
-        (lambda: rg.antialias(COLOR, RAST, POS, TRI, topology=TRI), TypeError, r"`topology` must be None or .*got int32 \[12, 3\]"),  # type: ignore
-        (lambda: rg.antialias(COLOR, RAST, POS, TRI, topology=rg.edge_topology(TRI[:5])), ValueError, r"12 triangles; got one for 5"),
-        (lambda: rg.antialias(COLOR, RAST, POS, TRI, pos_gradient_boost="a"), TypeError, r"`pos_gradient_boost` .*got 'a'"),  # type: ignore
-        (lambda: rg.antialias(COLOR, RAST, POS, TRI, pos_gradient_boost=None), TypeError, r"must be a number; got None"),  # type: ignore
-        (lambda: rg.antialias(COLOR, RAST, POS, TRI, strict=1), TypeError, r"`strict` must be True or False; got 1"),  # type: ignore
-        (lambda: rg.antialias(COLOR, RAST, POS, TRI, backend="metal"), ValueError, r"`backend` must be one of 'cpu', 'reference'"),
-        (lambda: rg.antialias(COLOR.to("meta"), RAST, POS, TRI), ValueError, r"`color` is on meta, `rast` on cpu"),
+        (
+            lambda: rg.antialias(COLOR, RAST, POS[:, :5], TRI),
+            ValueError,
+            r"`tri` must hold indices in \[0, 5\).*triangle 0\.",
+        ),
+        (
+            lambda: rg.antialias(COLOR, RAST, POS, TRI, topology=TRI),
+            TypeError,
+            r"`topology` must be None or .*got int32 \[12, 3\]",
+        ),  # type: ignore
+        (
+            lambda: rg.antialias(COLOR, RAST, POS, TRI, topology=rg.edge_topology(TRI[:5])),
+            ValueError,
+            r"12 triangles; got one for 5",
+        ),
+        (
+            lambda: rg.antialias(COLOR, RAST, POS, TRI, pos_gradient_boost="a"),
+            TypeError,
+            r"`pos_gradient_boost` .*got 'a'",
+        ),  # type: ignore
+        (
+            lambda: rg.antialias(COLOR, RAST, POS, TRI, pos_gradient_boost=None),
+            TypeError,
+            r"must be a number; got None",
+        ),  # type: ignore
+        (
+            lambda: rg.antialias(COLOR, RAST, POS, TRI, strict=1),
+            TypeError,
+            r"`strict` must be True or False; got 1",
+        ),  # type: ignore
+        (
+            lambda: rg.antialias(COLOR, RAST, POS, TRI, backend="metal"),
+            ValueError,
+            r"`backend` must be one of 'cpu', 'reference'",
+        ),
+        (
+            lambda: rg.antialias(COLOR.to("meta"), RAST, POS, TRI),
+            ValueError,
+            r"`color` is on meta, `rast` on cpu",
+        ),
     ],
 )
 def test_bad_input(call: Callable[[], Any], error: type[Exception], message: str) -> None:
@@ -502,4 +620,7 @@ def test_bad_input(call: Callable[[], Any], error: type[Exception], message: str
 
 
 def test_numpy_numbers_are_welcome_as_boost() -> None:
-    assert torch.equal(run(COLOR, RAST, POS, TRI, pos_gradient_boost=np.float32(2))[2], run(COLOR, RAST, POS, TRI, pos_gradient_boost=2.0)[2])
+    assert torch.equal(
+        run(COLOR, RAST, POS, TRI, pos_gradient_boost=np.float32(2))[2],
+        run(COLOR, RAST, POS, TRI, pos_gradient_boost=2.0)[2],
+    )

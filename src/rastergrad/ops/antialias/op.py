@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""antialias: pixels on silhouettes blend with their neighbours, so that images become differentiable in the vertices."""
+"""antialias: pixels on silhouettes blend with their neighbours, which makes images differentiable."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from ...core.autograd import Primitive
 from . import reference
 from .topology import EdgeTopology, built, matching
 
-# ---- public function ----------------------------------------------------------------------------------------------------------
+# ---- public function --------------------------------------------------------------------------------------
 
 
 def antialias(
@@ -28,8 +28,9 @@ def antialias(
 ) -> Tensor:
     """Antialias the silhouette edges in an image, and so give visibility a gradient.
 
-    Two neighbouring pixels that see different triangles have an edge between them. If it is a silhouette, and crosses the line between
-    the two centres, the pixel whose square it enters takes over part of the other one's colour::
+    Two neighbouring pixels that see different triangles have an edge between them. If it is a silhouette, and
+    crosses the line between the two centres, the pixel whose square it enters takes over part of the other
+    one's colour::
 
         +-------+-------+      edge at distance c from the centre of the covered pixel A:
         |   A   |   B   |      c > 1/2: B gains (c - 1/2) (A - B)
@@ -39,11 +40,11 @@ def antialias(
     Args:
         color: image, float [N, H, W, C].
         rast: fragment buffer of `rasterize`, float [N, H, W, 4]: (u, v, z/w, id).
-        pos: clip-space positions that were rasterised, float [N, V, 4], or [V, 4] for all images alike (range mode).
+        pos: clip-space positions that were rasterised, float [N, V, 4], or [V, 4] for all images.
         tri: vertex indices that were rasterised, integer [T, 3].
         topology: result of `edge_topology(tri)`; None finds it out, or remembers it.
-        pos_gradient_boost: multiplies the gradient of `pos`. 1 is the exact gradient; larger values let sparse silhouettes of small images
-            weigh more against other gradients.
+        pos_gradient_boost: multiplies the gradient of `pos`. 1 is the exact gradient; larger values let the
+            sparse silhouettes of small images weigh more against other gradients.
         backend: None chooses by device; "cpu" or "reference".
         strict: whether a vertex index out of range is an error; if not, such triangles count as absent.
 
@@ -51,18 +52,19 @@ def antialias(
         The blended image, float [N, H, W, C].
 
     Gradients:
-        To `color`, and to x, y, w of `pos` (z decides order only). None to `rast` and `tri`. Only pixels on silhouettes contribute to
-        `pos`; where a crossing lies beyond a pixel centre it is clamped and has no gradient. Intersections of surfaces have no edge, hence
-        neither blending nor gradient. A zero upstream gradient contributes nothing, even where colours are not finite; a crossing without
-        a finite derivative (w = 0) contributes nothing to `pos`.
+        To `color`, and to x, y, w of `pos` (z decides order only). None to `rast` and `tri`. Only pixels on
+        silhouettes contribute to `pos`; where a crossing lies beyond a pixel centre it is clamped and has no
+        gradient. Intersections of surfaces have no edge, hence neither blending nor gradient. A zero upstream
+        gradient contributes nothing, even where colours are not finite; a crossing without a finite
+        derivative (w = 0) contributes nothing to `pos`.
 
     Errors:
-        TypeError for what is no tensor of the right kind. ValueError for shapes that do not fit, for a topology of another mesh, and
-        (with `strict`) for a vertex index out of range, naming the first such triangle.
+        TypeError for what is no tensor of the right kind. ValueError for shapes that do not fit, for a
+        topology of another mesh, and (with `strict`) for a vertex index out of range, naming the triangle.
 
     Cost:
-        One pass over `color` and `rast`, bound by memory, plus some 20 ns per pair of pixels on a silhouette. Without `topology`: see
-        `edge_topology`. Bitwise deterministic. Does not synchronise.
+        One pass over `color` and `rast`, bound by memory, plus some 20 ns per pair of pixels on a silhouette.
+        Without `topology`: see `edge_topology`. Bitwise deterministic. Does not synchronise.
 
     Source:
         Laine et al. 2020, section 3.5.
@@ -110,10 +112,13 @@ def _check_shapes(color: Tensor, rast: Tensor, pos: Tensor) -> None:
             f"got {check.describe(color)}."
         )
     if color.shape[1] == 0 or color.shape[2] == 0:
-        raise ValueError(f"antialias: `color` must have a height and width above 0; got {check.describe(color)}.")
+        raise ValueError(
+            f"antialias: `color` must have a height and width above 0; got {check.describe(color)}."
+        )
     if pos.ndim == 3 and pos.shape[0] != color.shape[0]:
         raise ValueError(
-            f"antialias: `pos` must have {color.shape[0]} images, as `color` does, or be [V, 4]; got {check.describe(pos)}."
+            f"antialias: `pos` must have {color.shape[0]} images, as `color` does, or be [V, 4]; "
+            f"got {check.describe(pos)}."
         )
 
 
@@ -121,7 +126,9 @@ def _boost(value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"antialias: `pos_gradient_boost` must be a number; got {check.describe(value)}.") from None
+        raise TypeError(
+            f"antialias: `pos_gradient_boost` must be a number; got {check.describe(value)}."
+        ) from None
 
 
 def _check_indices(tri: Tensor, vertices: int) -> None:
@@ -143,7 +150,7 @@ def _opposites(topology: EdgeTopology, tri: Tensor) -> Tensor:
     return torch.where(twins >= 0, corners[twins.clamp(min=0)], -1) if len(corners) else twins
 
 
-# ---- forward ------------------------------------------------------------------------------------------------------------------
+# ---- forward ----------------------------------------------------------------------------------------------
 
 _FORWARD = native.kernels("antialias_forward")
 _BACKWARD = native.kernels("antialias_backward")
@@ -171,7 +178,14 @@ def _scene(rast: Tensor, pos: Tensor, tri: Tensor, twins: Tensor) -> tuple[int, 
 
 
 def _forward(
-    color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, twins: Tensor | None, bounds: Tensor | None, boost: float, strict: bool
+    color: Tensor,
+    rast: Tensor,
+    pos: Tensor,
+    tri: Tensor,
+    twins: Tensor | None,
+    bounds: Tensor | None,
+    boost: float,
+    strict: bool,
 ) -> tuple[Tensor, ...]:
     twins = _twins(pos, tri, twins, bounds, strict)
     image = native.empty(color.shape, color.dtype)
@@ -185,7 +199,7 @@ def _forward(
     return (image,)
 
 
-# ---- backward -----------------------------------------------------------------------------------------------------------------
+# ---- backward ---------------------------------------------------------------------------------------------
 
 
 def _backward(
@@ -210,18 +224,19 @@ def _backward(
     return d_color, None, d_pos, None, None, None, None, None
 
 
-# ---- shape-only version -------------------------------------------------------------------------------------------------------
+# ---- shape-only version -----------------------------------------------------------------------------------
 
 
 def _shapes(color: Tensor, *_: Any) -> tuple[Tensor, ...]:
     return (color.new_empty(color.shape),)
 
 
-# ---- registration -------------------------------------------------------------------------------------------------------------
+# ---- registration -----------------------------------------------------------------------------------------
 
 _primitive = Primitive(
     "antialias",
-    "Tensor color, Tensor rast, Tensor pos, Tensor tri, Tensor? twins, Tensor? bounds, float boost, bool strict",
+    "Tensor color, Tensor rast, Tensor pos, Tensor tri, "
+    "Tensor? twins, Tensor? bounds, float boost, bool strict",
     _forward,
     _backward,
     _shapes,
