@@ -165,7 +165,9 @@ template <class T> void forward_strip(const ForwardArgs<T>& a, Arena& arena, int
     Corners<T> corners(arena, a.channels, a.diff_count);
     const T* attr = a.attr + image * a.attr_image_stride;
     const int64_t width = a.channels, pair_width = 2 * a.diff_count;
-    const T *out_end = a.out + end * width, *da_end = a.out_da + end * pair_width;
+    // Several blocks go over a run one after another: what the first wrote must not be written over by the last.
+    const T* out_end = corners.quads() > kBlock ? a.out : a.out + end * width;
+    const T* da_end = corners.diff_quads() > kBlock ? a.out_da : a.out_da + end * pair_width;
     for (int64_t at = begin; at < end;) {
         const Run run = next_run(a.rast, at, end);
         at = run.end;
