@@ -13,6 +13,7 @@ template <class T> struct Quad {
     RG_FN Quad(T x) : p(x - Part{}) {}
     static RG_FN Quad load(const T* from) { Quad r; memcpy(&r.p, from, sizeof r.p); return r; }
     RG_FN void store(T* to) const { memcpy(to, &p, sizeof p); }
+    static RG_FN Quad of(T a, T b, T c, T d) { Quad r; r.p = Part{a, b, c, d}; return r; }
     RG_FN T operator[](int k) const { return p[k]; }
     friend RG_FN Quad operator+(Quad a, Quad b) { a.p = a.p + b.p; return a; }
     friend RG_FN Quad operator-(Quad a, Quad b) { a.p = a.p - b.p; return a; }
@@ -20,6 +21,15 @@ template <class T> struct Quad {
     RG_FN Quad& operator+=(Quad b) { p += b.p; return *this; }
 };
 template <class T> RG_FN T sum(Quad<T> a) { return (a[0] + a[1]) + (a[2] + a[3]); }
+
+template <class T> RG_FN bool is_zero(Quad<T> a) {
+    const auto nonzero = a.p != typename Quad<T>::Part{};
+    uint64_t words[sizeof(nonzero) / 8];
+    memcpy(words, &nonzero, sizeof nonzero);
+    uint64_t any_set = 0;
+    for (uint64_t w : words) any_set |= w;
+    return any_set == 0;
+}
 
 // Sixteen rows of four, as x, y, z, w over the rows.
 template <class T> struct Columns4 { Lanes<T> x, y, z, w; };

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Interpolation on the CPU: four channels at a time, and the corners of a triangle are read once per run of pixels that see it.
+#include <type_traits>
+
 #include "formulas.h"
 #include "kernels.h"
 #include "quads.h"
@@ -40,11 +42,14 @@ template <class T> struct BackwardArgs {
     int64_t threads;
 };
 
+// `count` channels, the rest zero. No detour through memory: a load of what was just stored in pieces waits for the stores.
 template <class T> RG_FN Quad<T> load_some(const T* from, int64_t count) {
-    if (count >= 4) return Quad<T>::load(from);
-    T four[4] = {0, 0, 0, 0};
-    for (int64_t k = 0; k < count; k++) four[k] = from[k];
-    return Quad<T>::load(four);
+    switch (count) {
+        case 1: return Quad<T>::of(from[0], 0, 0, 0);
+        case 2: return Quad<T>::of(from[0], from[1], 0, 0);
+        case 3: return Quad<T>::of(from[0], from[1], from[2], 0);
+        default: return Quad<T>::load(from);
+    }
 }
 template <class T> RG_FN void store_some(Quad<T> x, T* to, int64_t count) {
     if (count >= 4) x.store(to);
@@ -109,148 +114,209 @@ template <class T> RG_FN void store_pixel_quad(Quad<T> x, T* to, int64_t count, 
     else store_some(x, to, count);
 }
 
-template <class T> void forward_strip(const ForwardArgs<T>& a, int64_t image, int64_t begin, int64_t end) {
-    Arena arena;
+// Channels are taken in blocks of up to four quads, so that a block's slopes and sums stay in registers along a run.
+constexpr int64_t kBlock = 4;
+template <class Work> RG_FN void for_each_block(int64_t quads, Work&& work) {
+    for (int64_t q = 0; q < quads; q += kBlock) {
+        switch (quads - q) {
+            case 1: work(q, std::integral_constant<int, 1>()); break;
+            case 2: work(q, std::integral_constant<int, 2>()); break;
+            case 3: work(q, std::integral_constant<int, 3>()); break;
+            default: work(q, std::integral_constant<int, 4>()); break;
+        }
+    }
+}
+
+// A stretch of pixels with one id. Image rows are crossed freely: neighbours in memory are what counts.
+struct Run { int64_t begin, end; };
+
+template <class T> RG_FN Run next_run(const T* rast, int64_t begin, int64_t end) {
+    const T id = rast[4 * begin + 3];
+    int64_t i = begin + 1;
+    while (i < end && rast[4 * i + 3] == id) i++;
+    return {begin, i};
+}
+
+template <int Q, class T>
+void attribute_run(const Slopes<Quad<T>>* from, const T* rast, Run run, T* out, int64_t width, int64_t offset, const T* end) {
+    Slopes<Quad<T>> s[Q];
+    for (int q = 0; q < Q; q++) s[q] = from[q];
+    for (int64_t i = run.begin; i < run.end; i++) {
+        const Quad<T> u(rast[4 * i]), v(rast[4 * i + 1]);
+        T* to = out + i * width + offset;
+        for (int q = 0; q < Q; q++) store_pixel_quad(attribute(s[q], u, v), to + 4 * q, width - offset - 4 * q, end);
+    }
+}
+
+template <int Q, class T>
+void slope_run(const Slopes<Quad<T>>* from, const T* rast_db, Run run, T* out, int64_t width, int64_t offset, const T* end) {
+    Slopes<Quad<T>> s[Q];
+    for (int q = 0; q < Q; q++) s[q] = from[q];
+    for (int64_t i = run.begin; i < run.end; i++) {
+        const T* db = rast_db + 4 * i;
+        const Quad<T> du = Quad<T>::of(db[0], db[1], db[0], db[1]), dv = Quad<T>::of(db[2], db[3], db[2], db[3]);
+        T* to = out + i * width + offset;
+        for (int q = 0; q < Q; q++)
+            store_pixel_quad(attribute_slope(s[q].e0, s[q].e1, du, dv), to + 4 * q, width - offset - 4 * q, end);
+    }
+}
+
+template <class T> void forward_strip(const ForwardArgs<T>& a, Arena& arena, int64_t image, int64_t begin, int64_t end) {
     Corners<T> corners(arena, a.channels, a.diff_count);
     const T* attr = a.attr + image * a.attr_image_stride;
-    const int64_t first = image * a.pixels, pair_width = 2 * a.diff_count;
-    const T *out_end = a.out + (first + end) * a.channels, *da_end = a.out_da + (first + end) * pair_width;
-    int32_t seen = -1;
-    bool there = false;
-    for (int64_t i = first + begin; i < first + end; i++) {
-        const Quad<T> fragment = Quad<T>::load(a.rast + 4 * i);
-        const int32_t triangle = decode_id(fragment[3]);
-        if (triangle != seen) {
-            seen = triangle;
-            there = corners.read(triangle, attr, a.tri, a.triangles, a.vertices);
-            if (there && a.diff_count) corners.read_pairs(a.diff, a.diff_count);
+    const int64_t width = a.channels, pair_width = 2 * a.diff_count;
+    // Several blocks go over a run one after another: what the first wrote must not be written over by the last.
+    const T* out_end = corners.quads() > kBlock ? a.out : a.out + end * width;
+    const T* da_end = corners.diff_quads() > kBlock ? a.out_da : a.out_da + end * pair_width;
+    for (int64_t at = begin; at < end;) {
+        const Run run = next_run(a.rast, at, end);
+        at = run.end;
+        if (!corners.read(decode_id(a.rast[4 * run.begin + 3]), attr, a.tri, a.triangles, a.vertices)) {
+            memset(a.out + run.begin * width, 0, size_t((run.end - run.begin) * width) * sizeof(T));
+            if (a.diff_count) memset(a.out_da + run.begin * pair_width, 0, size_t((run.end - run.begin) * pair_width) * sizeof(T));
+            continue;
         }
-        T* out = a.out + i * a.channels;
-        const Quad<T> u(fragment[0]), v(fragment[1]), zero(T(0));
-        for (int64_t q = 0; q < corners.quads(); q++)
-            store_pixel_quad(there ? attribute(corners.quad(q), u, v) : zero, out + 4 * q, a.channels - 4 * q, out_end);
+        for_each_block(corners.quads(), [&](int64_t q, auto count) {
+            attribute_run<count.value>(&corners.quad(q), a.rast, run, a.out, width, 4 * q, out_end);
+        });
         if (!a.diff_count) continue;
-        T* out_da = a.out_da + i * pair_width;
-        const Quad<T> db = Quad<T>::load(a.rast_db + 4 * i);
-        const T u_slopes[4] = {db[0], db[1], db[0], db[1]}, v_slopes[4] = {db[2], db[3], db[2], db[3]};
-        const Quad<T> du = Quad<T>::load(u_slopes), dv = Quad<T>::load(v_slopes);
-        for (int64_t q = 0; q < corners.diff_quads(); q++)
-            store_pixel_quad(there ? attribute_slope(corners.pair(q).e0, corners.pair(q).e1, du, dv) : zero, out_da + 4 * q,
-                             pair_width - 4 * q, da_end);
+        corners.read_pairs(a.diff, a.diff_count);
+        for_each_block(corners.diff_quads(), [&](int64_t q, auto count) {
+            slope_run<count.value>(&corners.pair(q), a.rast_db, run, a.out_da, pair_width, 4 * q, da_end);
+        });
     }
 }
 
 int64_t strips_of(int64_t pixels) { return (pixels + kStrip - 1) / kStrip; }
 
-template <class T> int64_t forward(const ForwardArgs<T>& a) {
-    const int64_t strips = strips_of(a.pixels);
-    parallel_for(a.threads, a.images * strips, 1, [&](int, int64_t begin, int64_t end) {
-        for (int64_t s = begin; s < end; s++) {
-            const int64_t from = s % strips * kStrip;
-            forward_strip(a, s / strips, from, minimum(from + kStrip, a.pixels));
+// work(worker, arena, strip, image, begin, end) for every strip; begin and end count pixels from the first image's first.
+template <class Work> void for_each_strip(int64_t threads, int64_t images, int64_t pixels, Work&& work) {
+    const int64_t strips = strips_of(pixels);
+    parallel_for(threads, images * strips, 1, [&](int worker, int64_t first, int64_t last) {
+        for (int64_t s = first; s < last; s++) {
+            Arena arena;
+            const int64_t image = s / strips, from = s % strips * kStrip;
+            work(worker, arena, s, image, image * pixels + from, image * pixels + minimum(from + kStrip, pixels));
         }
+    });
+}
+
+template <class T> int64_t forward(const ForwardArgs<T>& a) {
+    for_each_strip(a.threads, a.images, a.pixels, [&](int, Arena& arena, int64_t, int64_t image, int64_t begin, int64_t end) {
+        forward_strip(a, arena, image, begin, end);
     });
     return 0;
 }
 
-// Gradients at the corners, summed over a run of pixels that see one triangle.
+// Gradients at the three corners, summed over a run of pixels that see one triangle; padded to whole quads.
 template <class T> struct CornerSums {
     Quad<T>* d[3];
-    int64_t quads;
-    bool used = false;
-
-    CornerSums(Arena& arena, int64_t quad_count) : quads(quad_count) {
+    CornerSums(Arena& arena, int64_t quads) {
         for (auto& sums : d) sums = static_cast<Quad<T>*>(arena.take(size_t(quads + 1) * sizeof(Quad<T>)));
-        clear();
     }
-    void clear() {
-        for (auto& sums : d)
-            for (int64_t q = 0; q < quads; q++) sums[q] = Quad<T>(T(0));
-        used = false;
-    }
-    T* channel(int corner, int64_t c) { return reinterpret_cast<T*>(d[corner]) + c; }
+    T& channel(int corner, int64_t c) { return reinterpret_cast<T*>(d[corner])[c]; }
 };
 
-template <class T> RG_FN bool all_zero(const T* values, int64_t count) {
-    for (int64_t k = 0; k < count; k++)
-        if (values[k] != 0) return false;
-    return true;
-}
-
-template <class T>
-void backward_strip(const BackwardArgs<T>& a, RowScatter<T>* scatter, int worker, int64_t strip, int64_t image, int64_t begin, int64_t end) {
-    Arena arena;
-    const int64_t pairs = a.d_out_da ? a.diff_count : 0;
-    Corners<T> corners(arena, a.channels, 0);
-    CornerSums<T> sums(arena, corners.quads());
-    const T* attr = a.attr + image * a.attr_image_stride;
-    const int64_t row_base = a.attr_image_stride ? image * a.vertices : 0, first = image * a.pixels;
-    int32_t seen = -1;
-    bool there = false;
-    auto flush = [&] {
-        if (!sums.used) return;
-        for (int k = 0; k < 3; k++) memcpy(scatter->append(worker, strip, row_base + corners.row(k)), sums.d[k], size_t(a.channels) * sizeof(T));
-        sums.clear();
-    };
-    for (int64_t i = first + begin; i < first + end; i++) {
-        const Quad<T> fragment = Quad<T>::load(a.rast + 4 * i);
-        const int32_t triangle = decode_id(fragment[3]);
-        if (triangle != seen) {
-            flush();
-            seen = triangle;
-            there = corners.read(triangle, attr, a.tri, a.triangles, a.vertices);
+// One block of channels along a run: sums for the corners, and the gradient of (u, v), added to what earlier blocks left there.
+template <int Q, class T>
+void adjoint_run(const Slopes<Quad<T>>* from, const BackwardArgs<T>& a, Run run, int64_t offset, CornerSums<T>& sums) {
+    Slopes<Quad<T>> s[Q];
+    Quad<T> d0[Q], d1[Q], d2[Q];
+    for (int q = 0; q < Q; q++) {
+        s[q] = from[q];
+        d0[q] = d1[q] = d2[q] = Quad<T>(T(0));
+    }
+    const int64_t width = a.channels;
+    for (int64_t i = run.begin; i < run.end; i++) {
+        const T* g = a.d_out + i * width + offset;
+        Quad<T> upstream[Q], d_u(T(0)), d_v(T(0));
+        bool zero = true;
+        for (int q = 0; q < Q; q++) {
+            upstream[q] = load_some(g + 4 * q, width - offset - 4 * q);
+            zero = zero && is_zero(upstream[q]);
         }
-        const T* g = a.d_out ? a.d_out + i * a.channels : nullptr;
-        const T* pq = pairs ? a.d_out_da + i * 2 * pairs : nullptr;
-        const bool values = there && g && !all_zero(g, a.channels), derivatives = there && pq && !all_zero(pq, 2 * pairs);
-        Quad<T> d_u(T(0)), d_v(T(0));
-        if (values) {
-            const Quad<T> u(fragment[0]), v(fragment[1]);
-            for (int64_t q = 0; q < corners.quads(); q++) {
-                const Quad<T> upstream = load_some(g + 4 * q, a.channels - 4 * q);
-                if (scatter) attribute_adjoint(u, v, upstream, sums.d[0][q], sums.d[1][q], sums.d[2][q]);
-                if (a.d_rast) barycentric_adjoint(corners.quad(q), upstream, d_u, d_v);
+        if (!zero) {  // spec 10.13: nothing, not even 0 x inf, comes from a pixel without upstream
+            const Quad<T> u(a.rast[4 * i]), v(a.rast[4 * i + 1]);
+            for (int q = 0; q < Q; q++) {
+                attribute_adjoint(u, v, upstream[q], d0[q], d1[q], d2[q]);
+                barycentric_adjoint(s[q], upstream[q], d_u, d_v);
             }
-            sums.used = scatter != nullptr;
         }
         if (a.d_rast) {
-            const T row[4] = {sum(d_u), sum(d_v), 0, 0};
-            Quad<T>::load(row).store(a.d_rast + 4 * i);
+            T* to = a.d_rast + 4 * i;
+            Quad<T> row = Quad<T>::of(sum(d_u), sum(d_v), 0, 0);
+            if (offset) row += Quad<T>::load(to);
+            row.store(to);
         }
+    }
+    for (int q = 0; q < Q; q++) {
+        const int64_t at = offset / 4 + q;
+        sums.d[0][at] = d0[q];
+        sums.d[1][at] = d1[q];
+        sums.d[2][at] = d2[q];
+    }
+}
+
+// The derivative channels along a run.
+template <class T> void adjoint_slope_run(const Corners<T>& corners, const BackwardArgs<T>& a, Run run, CornerSums<T>& sums) {
+    for (int64_t i = run.begin; i < run.end; i++) {
+        const T *db = a.rast_db + 4 * i, *pq = a.d_out_da + 2 * a.diff_count * i;
         T d_db[4] = {0, 0, 0, 0};
-        if (derivatives) {
-            const Quad<T> db = Quad<T>::load(a.rast_db + 4 * i);
-            for (int64_t e = 0; e < pairs; e++) {
-                const int32_t c = a.diff[e];
-                if (c < 0) continue;
-                const T p = pq[2 * e], q = pq[2 * e + 1];
-                if (scatter)
-                    attribute_slope_adjoint(db[0], db[1], db[2], db[3], p, q, *sums.channel(0, c), *sums.channel(1, c), *sums.channel(2, c));
-                barycentric_slope_adjoint(corners.e0_of(c), corners.e1_of(c), p, q, d_db[0], d_db[1], d_db[2], d_db[3]);
-            }
-            sums.used = scatter != nullptr;
+        for (int64_t e = 0; e < a.diff_count; e++) {
+            const int32_t c = a.diff[e];
+            const T p = pq[2 * e], q = pq[2 * e + 1];
+            if (c < 0 || (p == 0 && q == 0)) continue;
+            attribute_slope_adjoint(db[0], db[1], db[2], db[3], p, q, sums.channel(0, c), sums.channel(1, c), sums.channel(2, c));
+            barycentric_slope_adjoint(corners.e0_of(c), corners.e1_of(c), p, q, d_db[0], d_db[1], d_db[2], d_db[3]);
         }
         if (a.d_rast_db) Quad<T>::load(d_db).store(a.d_rast_db + 4 * i);
     }
-    flush();
+}
+
+template <class T>
+void backward_strip(const BackwardArgs<T>& a, Arena& arena, RowScatter<T>* scatter, int worker, int64_t strip, int64_t image,
+                    int64_t begin, int64_t end) {
+    Corners<T> corners(arena, a.channels, 0);
+    CornerSums<T> sums(arena, corners.quads());
+    const T* attr = a.attr + image * a.attr_image_stride;
+    const int64_t row_base = a.attr_image_stride ? image * a.vertices : 0;
+    const bool derivatives = a.d_out_da && a.diff_count;
+    for (int64_t at = begin; at < end;) {
+        const Run run = next_run(a.rast, at, end);
+        at = run.end;
+        const size_t bytes = size_t(run.end - run.begin) * 4 * sizeof(T);
+        const bool there = corners.read(decode_id(a.rast[4 * run.begin + 3]), attr, a.tri, a.triangles, a.vertices);
+        if (a.d_rast && !(there && a.d_out && a.channels)) memset(a.d_rast + 4 * run.begin, 0, bytes);
+        if (a.d_rast_db && !(there && derivatives)) memset(a.d_rast_db + 4 * run.begin, 0, bytes);
+        if (!there) continue;
+        if (a.d_out)
+            for_each_block(corners.quads(), [&](int64_t q, auto count) {
+                adjoint_run<count.value>(&corners.quad(q), a, run, 4 * q, sums);
+            });
+        else
+            for (auto& corner : sums.d) memset(static_cast<void*>(corner), 0, size_t(corners.quads()) * sizeof(Quad<T>));
+        if (derivatives) adjoint_slope_run(corners, a, run, sums);
+        if (!scatter || !(a.d_out || derivatives)) continue;
+        for (int k = 0; k < 3; k++) {
+            T* to = scatter->append(worker, strip, row_base + corners.row(k));
+            for (int64_t c = 0; c < a.channels; c++) to[c] = sums.channel(k, c);
+        }
+    }
 }
 
 template <class T> int64_t backward(const BackwardArgs<T>& a) {
-    const int64_t strips = strips_of(a.pixels), all = a.images * strips;
-    const int64_t rows = a.attr_image_stride ? a.images * a.vertices : a.vertices;
     auto run = [&](RowScatter<T>* scatter) {
-        parallel_for(a.threads, all, 1, [&](int worker, int64_t begin, int64_t end) {
-            for (int64_t s = begin; s < end; s++) {
-                const int64_t from = s % strips * kStrip;
-                backward_strip(a, scatter, worker, s, s / strips, from, minimum(from + kStrip, a.pixels));
-            }
-        });
+        for_each_strip(a.threads, a.images, a.pixels,
+                       [&](int worker, Arena& arena, int64_t strip, int64_t image, int64_t begin, int64_t end) {
+                           backward_strip(a, arena, scatter, worker, strip, image, begin, end);
+                       });
     };
     if (!a.d_attr) {
         run(nullptr);
         return 0;
     }
-    RowScatter<T> scatter(a.threads, all, rows, a.channels);
+    const int64_t rows = a.attr_image_stride ? a.images * a.vertices : a.vertices;
+    RowScatter<T> scatter(a.threads, a.images * strips_of(a.pixels), rows, a.channels);
     run(&scatter);
     scatter.sum_into(a.d_attr);
     return 0;

@@ -74,7 +74,7 @@ def interpolate(
     du, dv = db[:, None, :2], db[:, None, 2:]  # [P, 1, (X, Y)]
     pairs = du * (a[:, 0] - a[:, 2])[..., None] + dv * (a[:, 1] - a[:, 2])[..., None]  # [P, E, 2]
     pairs = quiet.leave(torch.where(known[:, None], pairs, 0.0).flatten(1))
-    return out, _spread(pairs, pixel, N * H * W).reshape(N, H, W, -1).to(attr.dtype)
+    return out, _spread(pairs, pixel, N * H * W).reshape(N, H, W, 2 * len(chosen)).to(attr.dtype)
 
 
 def _triangle_index(ids: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class _ZeroUpstream:
         if not x.requires_grad:
             return x
         x = x.view_as(x)
-        x.register_hook(lambda g: torch.where(self._active_like(g), g, 0.0))
+        x.register_hook(self._filter)
         return x
 
     def leave(self, out: Tensor) -> Tensor:
@@ -112,9 +112,11 @@ class _ZeroUpstream:
         out.register_hook(self._see)
         return out
 
-    def _see(self, upstream: Tensor) -> None:
-        self.active = (upstream != 0).any(1)
+    def _see(self, upstream: Tensor | None) -> None:
+        # autograd passes None for a gradient that is zero by construction
+        self.active = None if upstream is None else (upstream != 0).any(1)
 
-    def _active_like(self, g: Tensor) -> Tensor:
-        assert self.active is not None
-        return self.active.reshape(-1, *[1] * (g.dim() - 1))
+    def _filter(self, g: Tensor | None) -> Tensor | None:
+        if g is None or self.active is None:
+            return None
+        return torch.where(self.active.reshape(-1, *[1] * (g.dim() - 1)), g, 0.0)

@@ -280,7 +280,11 @@ def _zero_unless_finite(d: Tensor, precision: torch.dtype) -> Tensor:
     if not d.requires_grad:
         return d
     d = d.view_as(d)
-    d.register_hook(lambda g: torch.where(g.to(precision).isfinite().all(1, keepdim=True), g, 0.0))
+
+    def drop(g: Tensor | None) -> Tensor | None:
+        return None if g is None else torch.where(g.to(precision).isfinite().all(1, keepdim=True), g, 0.0)
+
+    d.register_hook(drop)
     return d
 
 
@@ -353,7 +357,7 @@ class _ZeroUpstream:
         if not x.requires_grad:
             return x
         x = x.view_as(x)
-        x.register_hook(lambda g: torch.where(self._active_like(g), g, 0.0))
+        x.register_hook(self._filter)
         return x
 
     def leave(self, out: Tensor) -> Tensor:
@@ -364,9 +368,11 @@ class _ZeroUpstream:
         out.register_hook(self._see)
         return out
 
-    def _see(self, upstream: Tensor) -> None:
-        self.active = (upstream != 0).any(1)
+    def _see(self, upstream: Tensor | None) -> None:
+        # autograd passes None for a gradient that is zero by construction
+        self.active = None if upstream is None else (upstream != 0).any(1)
 
-    def _active_like(self, g: Tensor) -> Tensor:
-        assert self.active is not None
-        return self.active.reshape(-1, *[1] * (g.dim() - 1))
+    def _filter(self, g: Tensor | None) -> Tensor | None:
+        if g is None or self.active is None:
+            return None
+        return torch.where(self.active.reshape(-1, *[1] * (g.dim() - 1)), g, 0.0)

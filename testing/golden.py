@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: MIT
+"""Drive the golden cases beside the checkout (`../shared/golden`) through rastergrad.
+
+`loader()` is their own checker. Its `run(module, ctx)` wants a module with the call signatures of the library
+that the numbers come from; `GoldenModule` is one, over a small table of our functions, with that library's
+semantics (spec.md section 10, "compat"): no depth gradient, bad triangles skipped, no uv_da gradient from a
+circular footprint.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+GOLDEN = Path(__file__).resolve().parents[1].parent / "shared" / "golden"
+MISSING = "the golden files are not there (expected in ../shared/golden, beside the checkout)"
+
+
+def available() -> bool:
+    return (GOLDEN / "golden_loader.py").is_file()
+
+
+def names(prefix: str) -> list[str]:
+    """Case names with this prefix; a single empty-handed entry where the files are absent."""
+    return sorted(path.stem for path in GOLDEN.glob(f"{prefix}*.npz")) or ["absent"]
+
+
+def loader() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("golden_loader", GOLDEN / "golden_loader.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass(frozen=True)
+class Functions:
+    """What a backend offers: keyword arguments are spelled as in the public functions."""
+
+    rasterize: Callable[..., tuple[Tensor, Tensor]]  # (pos, tri, size, *, ranges, db_grad)
+    depth_layers: Callable[..., Iterator[tuple[Tensor, Tensor]]]  # the same
+    interpolate: Callable[..., tuple[Tensor, Tensor]]  # (attr, rast, tri, rast_db, diff_attrs)
+    texture: Callable[..., Tensor]  # (tex, uv, uv_da, *, mip_level_bias, mip, filter_mode, ...)
+    antialias: Callable[..., Tensor]  # (color, rast, pos, tri, *, pos_gradient_boost)
+
+
+def reference_functions(subpixel_bits: int = 8) -> Functions:
+    """The oracles; 4 sub-pixel bits are those of the library that the golden numbers come from."""
+
+    def room(name: str) -> ModuleType:
+        return importlib.import_module(f"rastergrad.ops.{name}.reference")
+
+    def depth_layers(
+        pos: Tensor, tri: Tensor, size: tuple[int, int], **options: Any
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        options.update(depth_grad=False, subpixel_bits=subpixel_bits)
+        key = None
+        while True:
+            rast, rast_db, key = room("rasterize").rasterize(
+                pos, tri.long(), *size, previous_key=key, **options
+            )
+            yield rast, rast_db
+
+    def texture(*args: Any, filter_mode: str, **options: Any) -> Tensor:
+        if options["max_mip_level"] == 0 and "mipmap" in filter_mode:
+            filter_mode = "linear"
+        options.update(filter_mode=filter_mode, circular_gradient=False)
+        return room("texture").texture(*args, **options)
+
+    return Functions(
+        rasterize=lambda *args, **options: next(depth_layers(*args, **options)),
+        depth_layers=depth_layers,
+        interpolate=lambda attr, rast, tri, rast_db, diff_attrs: room("interpolate").interpolate(
+            attr, rast, tri.long(), rast_db, diff_attrs
+        ),
+        texture=texture,
+        antialias=lambda color, rast, pos, tri, **options: room("antialias").antialias(
+            color, rast, pos, tri.long(), **options
+        ),
+    )
+
+
+def native_functions(backend: str) -> Functions:
+    """The public functions of the rooms, on one backend."""
+    from rastergrad.ops.antialias import op as antialias
+    from rastergrad.ops.interpolate import op as interpolate
+    from rastergrad.ops.rasterize import op as rasterize
+    from rastergrad.ops.texture import op as texture
+
+    def without_bad(tri: Tensor, pos: Tensor) -> Tensor:
+        """Triangles with an index out of range become (0, 0, 0): never drawn, ids unchanged."""
+        bad = ((tri < 0) | (tri >= pos.shape[-2])).any(1, keepdim=True)
+        return torch.where(bad, 0, tri)
+
+    def draw(pos: Tensor, tri: Tensor, size: tuple[int, int], **options: Any) -> tuple[Tensor, Tensor]:
+        return rasterize.rasterize(
+            pos, without_bad(tri, pos), size, depth_grad=False, backend=backend, **options
+        )
+
+    def depth_layers(
+        pos: Tensor, tri: Tensor, size: tuple[int, int], **options: Any
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """As many layers as are asked for: empty ones follow where the native iterator stops."""
+        tri = without_bad(tri, pos)
+        layers = rasterize.depth_layers(pos, tri, size, depth_grad=False, backend=backend, **options)
+        yield from layers
+        nothing = rasterize.rasterize(pos, tri[:0], size, backend=backend, **options)
+        while True:
+            yield nothing
+
+    return Functions(
+        rasterize=draw,
+        depth_layers=depth_layers,
+        interpolate=lambda *args: interpolate.interpolate(*args, backend=backend),
+        texture=lambda *args, **options: texture.texture(
+            *args, circular_gradient=False, backend=backend, **options
+        ),
+        antialias=lambda color, rast, pos, tri, **options: antialias.antialias(
+            color, rast, pos, without_bad(tri, pos), backend=backend, **options
+        ),
+    )
+
+
+class GoldenModule:
+    """Stands in for the module that `golden_loader.run()` drives. `ctx` arguments carry nothing."""
+
+    def __init__(self, functions: Functions) -> None:
+        self.functions = functions
+
+    def RasterizeCudaContext(self, device: Any = None) -> None:  # noqa: N802, a name the runner calls
+        return None
+
+    def rasterize(
+        self,
+        ctx: Any,
+        pos: Tensor,
+        tri: Tensor,
+        resolution: Sequence[int],
+        ranges: Tensor | None = None,
+        grad_db: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        height, width = resolution
+        return self.functions.rasterize(pos, tri, (height, width), ranges=ranges, db_grad=grad_db)
+
+    def DepthPeeler(  # noqa: N802, a name the runner calls
+        self,
+        ctx: Any,
+        pos: Tensor,
+        tri: Tensor,
+        resolution: Sequence[int],
+        ranges: Tensor | None = None,
+        grad_db: bool = True,
+    ) -> Peeler:
+        height, width = resolution
+        return Peeler(self.functions.depth_layers(pos, tri, (height, width), ranges=ranges, db_grad=grad_db))
+
+    def interpolate(
+        self,
+        attr: Tensor,
+        rast: Tensor,
+        tri: Tensor,
+        rast_db: Tensor | None = None,
+        diff_attrs: str | Sequence[int] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        A = attr.shape[-1]
+        if isinstance(diff_attrs, str):
+            diff_attrs = range(A)
+        listed = None if diff_attrs is None else [int(j) + A if j < 0 else int(j) for j in diff_attrs]
+        return self.functions.interpolate(attr, rast, tri, rast_db, listed)
+
+    def texture(
+        self,
+        tex: Tensor,
+        uv: Tensor,
+        uv_da: Tensor | None = None,
+        mip_level_bias: Tensor | None = None,
+        mip: list[Tensor] | None = None,
+        filter_mode: str = "linear",
+        boundary_mode: str = "wrap",
+        max_mip_level: int | None = None,
+    ) -> Tensor:
+        return self.functions.texture(
+            tex,
+            uv,
+            uv_da,
+            mip_level_bias=mip_level_bias,
+            mip=mip,
+            filter_mode=filter_mode,
+            boundary_mode=boundary_mode,
+            max_mip_level=max_mip_level,
+        )
+
+    def antialias(
+        self,
+        color: Tensor,
+        rast: Tensor,
+        pos: Tensor,
+        tri: Tensor,
+        topology_hash: Any = None,
+        pos_gradient_boost: float = 1.0,
+    ) -> Tensor:
+        return self.functions.antialias(color, rast, pos, tri, pos_gradient_boost=pos_gradient_boost)
+
+
+class Peeler:
+    """The context manager around an iterator of layers."""
+
+    def __init__(self, layers: Iterator[tuple[Tensor, Tensor]]) -> None:
+        self.layers = layers
+
+    def __enter__(self) -> Peeler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def rasterize_next_layer(self) -> tuple[Tensor, Tensor]:
+        return next(self.layers)
+
+
+def failures(functions: Functions, case: str, **options: Any) -> list[tuple[str, str, float]]:
+    """(case, comparison, error) of every comparison of one case that misses the runner's own tolerances."""
+    runner = loader()
+    runner.names = lambda: [case]  # the runner reads every file before it looks at the name
+    return runner.run(GoldenModule(functions), None, verbose=False, **options)
