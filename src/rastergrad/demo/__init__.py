@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Experiments that show the whole library at work; `rastergrad demo NAME` runs them."""
