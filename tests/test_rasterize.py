@@ -16,7 +16,9 @@ from testing.closeness import assert_gradients_close
 
 EPS = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 DTYPES = [torch.float32, torch.float64]
-slow_ok = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+slow_ok = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
 def conditioning(pos: Tensor, tri: Tensor, rast: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -28,13 +30,26 @@ def conditioning(pos: Tensor, tri: Tensor, rast: Tensor) -> tuple[Tensor, Tensor
     N, H, W, _ = rast.shape
     index = tri.long()[rast[..., 3].long().clamp(min=1) - 1]
     p = pos.double()[torch.arange(N)[:, None, None, None], index]  # [N, H, W, 3, 4]
-    f = torch.stack(torch.meshgrid((2 * torch.arange(H) + 1) / H - 1, (2 * torch.arange(W) + 1) / W - 1, indexing="ij")[::-1], -1).double()
+    f = torch.stack(
+        torch.meshgrid((2 * torch.arange(H) + 1) / H - 1, (2 * torch.arange(W) + 1) / W - 1, indexing="ij")[
+            ::-1
+        ],
+        -1,
+    ).double()
     q = p[..., :2] - f[None, :, :, None] * p[..., 3:]
-    area = torch.stack([q[..., (k + 1) % 3, 0] * q[..., (k + 2) % 3, 1] - q[..., (k + 1) % 3, 1] * q[..., (k + 2) % 3, 0] for k in range(3)], -1)
+    area = torch.stack(
+        [
+            q[..., (k + 1) % 3, 0] * q[..., (k + 2) % 3, 1] - q[..., (k + 1) % 3, 1] * q[..., (k + 2) % 3, 0]
+            for k in range(3)
+        ],
+        -1,
+    )
     reach, size = q.abs().amax((-1, -2)), p[..., [0, 1, 3]].abs().sum(-1).amax(-1)
     weights = reach * size / area.sum(-1).abs()
     depth = reach * size * p[..., 2:].abs().amax((-1, -2)) / (area * p[..., 3]).sum(-1).abs()
-    slopes = 2 / min(H, W) * size * p[..., 3].abs().amax(-1) / area.sum(-1).abs() * (1 + weights * reach / size)
+    slopes = (
+        2 / min(H, W) * size * p[..., 3].abs().amax(-1) / area.sum(-1).abs() * (1 + weights * reach / size)
+    )
     return weights, depth, slopes
 
 
@@ -103,7 +118,10 @@ def test_a_dense_mesh_and_its_gradients_are_the_oracles(dtype):
     assert same.float().mean() > 0.9999  # surfaces closer than float32 depth can tell
     g = torch.Generator().manual_seed(0)
     mask = (same & (torch.stack(conditioning(pos, tri, want.detach())).amax(0) < 100))[..., None]
-    up = (torch.randn(rast.shape, generator=g) * mask).to(dtype), (torch.randn(rast.shape, generator=g) * mask * 0.1).to(dtype)
+    up = (
+        (torch.randn(rast.shape, generator=g) * mask).to(dtype),
+        (torch.randn(rast.shape, generator=g) * mask * 0.1).to(dtype),
+    )
     (d_pos,) = torch.autograd.grad((rast, rast_db), leaf, up)
     (d_want,) = torch.autograd.grad((want, want_db), exact, [x.double() for x in up])
     assert_gradients_close(d_pos, d_want, dtype=dtype, what="d_pos")
@@ -120,7 +138,9 @@ def plain_scene(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, tup
 
 def upstream(rast: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
     g = torch.Generator().manual_seed(seed)
-    return torch.randn(rast.shape, generator=g, dtype=rast.dtype), torch.randn(rast.shape, generator=g, dtype=rast.dtype)
+    return torch.randn(rast.shape, generator=g, dtype=rast.dtype), torch.randn(
+        rast.shape, generator=g, dtype=rast.dtype
+    )
 
 
 @pytest.mark.parametrize("ranged", [False, True])
@@ -131,7 +151,9 @@ def test_gradcheck(ranged):
     tri = torch.randint(0, 20, (9, 3), generator=g)
     ranges = torch.tensor([[0, 6], [3, 9]]) if ranged else None
     leaf = (pos[0] if ranged else pos).requires_grad_()
-    torch.autograd.gradcheck(lambda p: [x[..., :3] for x in rasterize(p, tri, (7, 9), ranges=ranges)], (leaf,), eps=1e-7, atol=1e-4)
+    torch.autograd.gradcheck(
+        lambda p: [x[..., :3] for x in rasterize(p, tri, (7, 9), ranges=ranges)], (leaf,), eps=1e-7, atol=1e-4
+    )
 
 
 def test_gradients_sum_to_what_moving_the_whole_scene_demands():
@@ -168,7 +190,18 @@ def test_switched_off_gradients():
 
 def test_zero_upstream_keeps_infinities_out():
     """A triangle seen edge-on has infinite slopes; with no gradient asked of its pixels the others' gradients stay finite."""
-    pos = torch.tensor([[[-0.9, -0.9, 0, 1], [0.9, -0.9, 0, 1], [0.0, 0.9, 0, 1], [1e30, 1e30, 0, 1e30], [-1e30, 1e30, 0, 1e30], [0, -1e30, 0, 1e30]]])
+    pos = torch.tensor(
+        [
+            [
+                [-0.9, -0.9, 0, 1],
+                [0.9, -0.9, 0, 1],
+                [0.0, 0.9, 0, 1],
+                [1e30, 1e30, 0, 1e30],
+                [-1e30, 1e30, 0, 1e30],
+                [0, -1e30, 0, 1e30],
+            ]
+        ]
+    )
     tri = torch.tensor([[3, 4, 5], [0, 1, 2]])
     leaf = pos.clone().requires_grad_()
     rast, rast_db = rasterize(leaf, tri, (16, 16))

@@ -41,7 +41,10 @@ def brute_force(pos: Tensor, tri: Tensor, size: tuple[int, int]) -> list[np.ndar
     height, width = size
     p = pos.numpy()
     inverse = (1 / p[:, 3]).astype(p.dtype)
-    grid = [np.rint(p[:, c] * inverse * p.dtype.type(128 * n)).astype(np.int64).tolist() for c, n in ((0, width), (1, height))]
+    grid = [
+        np.rint(p[:, c] * inverse * p.dtype.type(128 * n)).astype(np.int64).tolist()
+        for c, n in ((0, width), (1, height))
+    ]
     depth = (p[:, 2] * inverse).astype(p.dtype)
     hits: list[list[list[tuple[float, int]]]] = [[[] for _ in range(width)] for _ in range(height)]
     for t, corners in enumerate(tri.tolist()):
@@ -67,7 +70,11 @@ def stacks(draw: st.DrawFn) -> tuple[Tensor, Tensor, tuple[int, int]]:
     count = draw(st.integers(1, 40))
     g = torch.Generator().manual_seed(draw(strategies.seeds))
     scale = 10 ** (torch.rand(count, 1, 1, generator=g) * 5 - 5)
-    xy = torch.rand(count, 1, 2, generator=g) * 2 - 1 + (torch.rand(count, 3, 2, generator=g) * 2 - 1) * 2 * scale
+    xy = (
+        torch.rand(count, 1, 2, generator=g) * 2
+        - 1
+        + (torch.rand(count, 3, 2, generator=g) * 2 - 1) * 2 * scale
+    )
     step = torch.tensor([width, height]) * 2
     snapped = (xy * step / 2).round() * 2 / step
     xy = torch.where(torch.rand(count, 1, 1, generator=g) < 0.4, snapped, xy).clamp(-1, 1)
@@ -110,7 +117,11 @@ def test_large_triangles_over_many_tiles():
 def test_sides_beyond_a_power_of_two():
     """Edge functions near the ends of their range: 16384 and 32768 pixels across."""
     for width in (16384, 20001, 32768):
-        for pos in ([[-1, -1], [1, -1], [1, 1]], [[-1, 1], [1, -1], [0.999, 1]], [[-1, -1], [-0.99999, 1], [1, 0.3]]):
+        for pos in (
+            [[-1, -1], [1, -1], [1, 1]],
+            [[-1, 1], [1, -1], [0.999, 1]],
+            [[-1, -1], [-0.99999, 1], [1, 0.3]],
+        ):
             corners = torch.nn.functional.pad(torch.tensor(pos, dtype=torch.float64), (0, 2), value=1.0)
             corners[:, 2] = 0
             for size in ((3, width), (width, 2)):
@@ -173,8 +184,16 @@ def test_vertices_on_pixel_corners_and_centres(offset):
     rows = torch.cartesian_prod(torch.arange(2, 15, 3), torch.arange(1, 18, 4)).flip(1).float() + offset
     xy = rows * 2 / torch.tensor([size[1], size[0]]) - 1
     pos = torch.cat([xy, torch.zeros(len(xy), 1), torch.ones(len(xy), 1)], 1)
-    cells = [(j * 5 + i, j * 5 + i + 1, (j + 1) * 5 + i, (j + 1) * 5 + i + 1) for j in range(4) for i in range(4)]
-    tri = torch.tensor([t for k, (a, b, c, d) in enumerate(cells) for t in (((a, b, d), (a, d, c)) if k % 2 else ((a, b, c), (c, b, d)))])
+    cells = [
+        (j * 5 + i, j * 5 + i + 1, (j + 1) * 5 + i, (j + 1) * 5 + i + 1) for j in range(4) for i in range(4)
+    ]
+    tri = torch.tensor(
+        [
+            t
+            for k, (a, b, c, d) in enumerate(cells)
+            for t in (((a, b, d), (a, d, c)) if k % 2 else ((a, b, c), (c, b, d)))
+        ]
+    )
     want = torch.zeros(size, dtype=torch.int64)
     want[2:14, 1:17] = 1
     assert torch.equal(times_covered(pos, tri, size), want)
@@ -186,8 +205,12 @@ def test_clipped_neighbours_share_their_crossings(seed, dtype):
     """A plane through and behind the camera, w from below to above zero, cut by near, far and side planes."""
     xyz, tri = flat_mesh(seed, jitter=0.3)
     g = torch.Generator().manual_seed(seed)
-    ground = torch.cat([xyz[:, :1] * 6, torch.full((len(xyz), 1), -0.4), xyz[:, 1:2] * 6, torch.ones(len(xyz), 1)], 1)
-    tilt = torch.linalg.matrix_exp(torch.randn(3, 3, generator=g).tril(-1) * 0.3 - torch.randn(3, 3, generator=g).triu(1) * 0.3)
+    ground = torch.cat(
+        [xyz[:, :1] * 6, torch.full((len(xyz), 1), -0.4), xyz[:, 1:2] * 6, torch.ones(len(xyz), 1)], 1
+    )
+    tilt = torch.linalg.matrix_exp(
+        torch.randn(3, 3, generator=g).tril(-1) * 0.3 - torch.randn(3, 3, generator=g).triu(1) * 0.3
+    )
     view = torch.eye(4)
     view[:3, :3] = torch.linalg.qr(tilt)[0]
     pos = (ground @ (scenes.perspective(1.2, near=0.2, far=4.0) @ view).T).to(dtype)
@@ -198,7 +221,11 @@ def test_clipped_neighbours_share_their_crossings(seed, dtype):
     assert not has_hole(count > 0)
 
 
-@given(strategies.clip_scenes(kinds=("plain", "sliver", "on centres", "tiny", "behind")), st.integers(-3, 3), st.integers(-3, 3))
+@given(
+    strategies.clip_scenes(kinds=("plain", "sliver", "on centres", "tiny", "behind")),
+    st.integers(-3, 3),
+    st.integers(-3, 3),
+)
 @slow_ok
 def test_shift_by_whole_pixels(scene, dx, dy):
     """Moving all vertices by whole pixels moves the ids; sides are powers of two, so that the shift is exact."""
@@ -218,7 +245,9 @@ def test_coincident_triangles_in_any_corner_order_tie():
     """The same tilted triangle listed in all six orders: the last one wins everywhere, and layers see one surface."""
     g = torch.Generator().manual_seed(0)
     for _ in range(20):
-        corner = torch.cat([torch.rand(3, 3, generator=g) * 1.8 - 0.9, torch.ones(3, 1)], 1) * (torch.rand(3, 1, generator=g) + 0.5)
+        corner = torch.cat([torch.rand(3, 3, generator=g) * 1.8 - 0.9, torch.ones(3, 1)], 1) * (
+            torch.rand(3, 1, generator=g) + 0.5
+        )
         tri = torch.tensor([[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 2, 1], [2, 1, 0], [1, 0, 2]])
         layers = [rast[..., 3] for rast, _ in depth_layers(corner[None], tri, (90, 100))]
         assert len(layers) == 1

@@ -104,7 +104,8 @@ def depth_layers(
         Those of `rasterize`, for each layer.
 
     Errors:
-        Those of `rasterize`, at the call; ValueError for a negative `max_layers`.
+        Those of `rasterize`; a vertex index out of range is found when the first layer is drawn. ValueError for a negative
+        `max_layers`.
 
     Cost:
         That of `rasterize` per layer, 4 bytes per pixel for the depth of the last layer, and one pass over the ids.
@@ -122,7 +123,9 @@ def depth_layers(
     """
     name = "depth_layers"
     if max_layers is not None and (isinstance(max_layers, bool) or not isinstance(max_layers, int)):
-        raise TypeError(f"{name}: `max_layers` must be None or a whole number; got {check.describe(max_layers)}.")
+        raise TypeError(
+            f"{name}: `max_layers` must be None or a whole number; got {check.describe(max_layers)}."
+        )
     if max_layers is not None and max_layers < 0:
         raise ValueError(f"{name}: `max_layers` must be None or at least 0; got {max_layers}.")
     scene = _checked(name, pos, tri, resolution, ranges, db_grad, depth_grad, backend, strict=True)
@@ -167,7 +170,7 @@ def draw(
 
 
 class _Scene:
-    """Inputs that have passed the door."""
+    """Inputs that have passed the door. `refuse_as`: the function to name when a vertex index is out of range; "" draws on."""
 
     def __init__(
         self,
@@ -175,15 +178,19 @@ class _Scene:
         tri: Tensor,
         ranges: Tensor | None,
         size: tuple[int, int],
-        flags: tuple[bool, bool, bool],
+        flags: tuple[bool, bool],
+        refuse_as: str,
         backend: str,
     ) -> None:
-        self.pos, self.tri, self.ranges, self.size, self.flags, self.backend = pos, tri, ranges, size, flags, backend
+        self.pos, self.tri, self.ranges, self.size, self.flags = pos, tri, ranges, size, flags
+        self.refuse_as, self.backend = refuse_as, backend
 
     def draw(self, *, previous_key: Tensor | None, layered: bool) -> tuple[Tensor, Tensor, Tensor]:
         height, width = self.size
-        db_grad, depth_grad, strict = self.flags
+        db_grad, depth_grad = self.flags
         if self.backend == "reference":
+            if self.refuse_as:
+                _refuse_bad_triangle(self.refuse_as, self.tri, self.pos.shape[-2])
             rast, rast_db, key = reference.rasterize(
                 self.pos,
                 self.tri.long(),
@@ -196,7 +203,16 @@ class _Scene:
             )
             return rast, rast_db, key if layered else key.new_empty(0)
         rast, rast_db, key = _primitive(
-            self.pos, self.tri, self.ranges, previous_key, height, width, layered, db_grad, depth_grad, strict
+            self.pos,
+            self.tri,
+            self.ranges,
+            previous_key,
+            height,
+            width,
+            layered,
+            db_grad,
+            depth_grad,
+            self.refuse_as,
         )
         return rast, rast_db, key
 
@@ -225,10 +241,10 @@ def _checked(
     device = check.same_device(function, pos=pos, tri=tri)
     table = _ranges(function, ranges) if pos.ndim == 2 else None
     backend = dispatch.resolve(function, backend, device)
-    if strict and backend == "reference":
-        _refuse_bad_triangle(function, tri, pos.shape[-2])
     pos = check.prepared(pos, check.working_dtype(pos))
-    return _Scene(pos, tri, table, (height, width), (db_grad, depth_grad, strict), backend)
+    return _Scene(
+        pos, tri, table, (height, width), (db_grad, depth_grad), function if strict else "", backend
+    )
 
 
 def _ranges(function: str, ranges: Any) -> Tensor:
@@ -241,7 +257,9 @@ def _ranges(function: str, ranges: Any) -> Tensor:
         )
     check.tensor(function, "ranges", ranges, expected)
     if ranges.is_floating_point() or ranges.is_complex() or ranges.dtype == torch.bool:
-        raise TypeError(f"{function}: `ranges` must be {expected}; got {check.describe(ranges)}. Convert with `ranges.int()`.")
+        raise TypeError(
+            f"{function}: `ranges` must be {expected}; got {check.describe(ranges)}. Convert with `ranges.int()`."
+        )
     if ranges.ndim != 2 or ranges.shape[1] != 2:
         raise ValueError(f"{function}: `ranges` must be {expected}; got {check.describe(ranges)}.")
     table = ranges.detach().to(device="cpu", dtype=torch.int64).contiguous()
@@ -287,7 +305,7 @@ def _forward(
     layered: bool,
     db_grad: bool,
     depth_grad: bool,
-    strict: bool,
+    refuse_as: str,
 ) -> tuple[Tensor, ...]:
     images = _image_count(pos, ranges)
     rast = native.empty((images, height, width, 4), pos.dtype)
@@ -307,11 +325,11 @@ def _forward(
         tri.shape[0],
         height,
         width,
-        int(strict),
+        int(bool(refuse_as)),
         native.threads(),
     )
     if bad >= 0:
-        raise _bad_triangle("rasterize", tri, bad, pos.shape[-2])
+        raise _bad_triangle(refuse_as, tri, bad, pos.shape[-2])
     return rast, rast_db, key
 
 
@@ -360,7 +378,7 @@ def _shapes(
     height: int,
     width: int,
     layered: bool,
-    *_: bool,
+    *_: bool | str,
 ) -> tuple[Tensor, ...]:
     pixels = (_image_count(pos, ranges), height, width)
     rast = pos.new_empty((*pixels, 4))
@@ -372,7 +390,7 @@ def _shapes(
 _primitive = Primitive(
     "rasterize",
     "Tensor pos, Tensor tri, Tensor? ranges, Tensor? previous_key, int height, int width, "
-    "bool layered, bool db_grad, bool depth_grad, bool strict",
+    "bool layered, bool db_grad, bool depth_grad, str refuse_as",
     _forward,
     _backward,
     _shapes,
