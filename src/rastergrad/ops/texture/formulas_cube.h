@@ -17,8 +17,8 @@ template <class F> struct CubeFace {
 // Ties: x before y before z.
 template <class F> RG_FN CubeFace<F> cube_face(Vec3<F> d) {
     const F ax = abs_of(d.x), ay = abs_of(d.y), az = abs_of(d.z);
-    const mask_of<F> z = az > maximum(ax, ay);
-    const mask_of<F> y = ay > ax;  // asked only where z is false
+    const F others = maximum(ax, ay);
+    const mask_of<F> z = az > others, y = (az <= others) & (ay > ax);
     const F major = select(z, d.z, select(y, d.y, d.x));
     return {y, z, select(major < F(0), F(-1), F(1))};
 }
