@@ -50,7 +50,7 @@ test: $(VENV)/.dev
 check: $(VENV)/.dev
 	$(bin)/ruff format --check .
 	$(bin)/ruff check .
-	$(bin)/basedpyright
+	$(bin)/basedpyright --pythonpath $(bin)/python
 	$(bin)/lint-imports
 	@echo "Format, lint, types and import contracts are in order."
 

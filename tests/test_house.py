@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The rules of the house that tools can hold: who includes whom, sizes, the public surface, symbols per instruction set."""
+"""The rules of the house that tools can hold: who includes whom, sizes, the public surface, symbols per
+instruction set.
+"""
 
 import doctest
 import importlib
@@ -92,7 +94,9 @@ def test_public_surface_is_what_the_package_says() -> None:
 
 
 def modules() -> list[str]:
-    return sorted(m.name for m in pkgutil.walk_packages(rg.__path__, "rastergrad.") if "_native" not in m.name)
+    return sorted(
+        m.name for m in pkgutil.walk_packages(rg.__path__, "rastergrad.") if "_native" not in m.name
+    )
 
 
 @pytest.mark.parametrize("name", modules())
@@ -131,33 +135,51 @@ def test_wheel_stays_below_two_megabytes() -> None:
 
 @pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm (binutils)")
 def test_inline_functions_stay_in_the_namespace_of_their_instruction_set() -> None:
-    """A weak symbol that two instruction sets share is merged by the linker: an old processor would run AVX-512."""
+    """A weak symbol that two instruction sets share is merged by the linker: an old processor would run
+    AVX-512.
+    """
     objects = [p for p in ROOT.glob("build/**/*.o") if "kernels_" in str(p)]
     assert objects, "the build folder holds the object files"
     for path in objects:
         level = re.search(r"kernels_(\w+)\.dir", str(path))
         assert level is not None
-        listed = subprocess.run(["nm", "-C", "--defined-only", path], check=True, capture_output=True, text=True)
-        weak = [line.split(" ", 2)[2] for line in listed.stdout.splitlines() if " W " in line or " V " in line or " u " in line]
-        strangers = [s for s in weak if f"rg::{level[1]}::" not in s and not re.match(r"DW\.ref|__clang_call_terminate", s)]
+        listed = subprocess.run(
+            ["nm", "-C", "--defined-only", path], check=True, capture_output=True, text=True
+        )
+        weak = [
+            line.split(" ", 2)[2]
+            for line in listed.stdout.splitlines()
+            if " W " in line or " V " in line or " u " in line
+        ]
+        strangers = [
+            s
+            for s in weak
+            if f"rg::{level[1]}::" not in s and not re.match(r"DW\.ref|__clang_call_terminate", s)
+        ]
         assert not strangers, (path.name, strangers[:5])
 
 
 def test_import_is_quick_and_quiet() -> None:
     code = (
         "import torch, time, sys; t = time.perf_counter(); import rastergrad; "
-        "print(time.perf_counter() - t); assert 'matplotlib' not in sys.modules and 'trimesh' not in sys.modules"
+        "print(time.perf_counter() - t); assert not {'matplotlib', 'trimesh'} & set(sys.modules)"
     )
-    runs = [subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True) for _ in range(5)]
+    runs = [
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        for _ in range(5)
+    ]
     assert all(r.stderr == "" for r in runs)
-    # Bound from the requirement (50 ms); the best of five, because a busy machine says nothing about the import.
+    # Bound from the requirement (50 ms); the best of five, because a busy machine says nothing about
+    # the import.
     assert min(float(r.stdout) for r in runs) < 0.05
 
 
 def test_simd_choice_is_honoured_or_refused() -> None:
     code = "import rastergrad.core.native as n; print(n.simd_level())"
     for level in native.simd_levels():
-        done = subprocess.run([sys.executable, "-c", code], env=environment(level), capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment(level), capture_output=True, text=True
+        )
         assert done.stdout.strip() == level, done.stderr
     bad = subprocess.run([sys.executable, "-c", code], env=environment("v9"), capture_output=True, text=True)
     assert bad.returncode != 0

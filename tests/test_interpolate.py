@@ -19,17 +19,29 @@ settings.load_profile("rastergrad")
 
 
 def random_scene(
-    seed: int, *, n: int = 2, vertices: int = 30, channels: int = 3, triangles: int = 20, size: tuple[int, int] = (9, 13),
-    dtype: torch.dtype = torch.float32, attr_rank: int = 3, shared: bool = False,
+    seed: int,
+    *,
+    n: int = 2,
+    vertices: int = 30,
+    channels: int = 3,
+    triangles: int = 20,
+    size: tuple[int, int] = (9, 13),
+    dtype: torch.dtype = torch.float32,
+    attr_rank: int = 3,
+    shared: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """attr, rast, tri, rast_db; ids run in stretches as in real images, with background and ids beyond the last triangle."""
+    """attr, rast, tri, rast_db; ids run in stretches as in real images, with background and ids beyond the
+    last triangle.
+    """
     g = torch.Generator().manual_seed(seed)
     height, width = size
     attr = torch.randn(1 if shared else n, vertices, channels, generator=g, dtype=dtype)
     attr = attr[0] if attr_rank == 2 else attr
     tri = torch.randint(0, vertices, (triangles, 3), generator=g, dtype=torch.int32)
     rast = torch.rand(n, height, width, 4, generator=g, dtype=dtype)
-    ids = torch.randint(0, triangles + 2, (n, height, (width + 3) // 4), generator=g).repeat_interleave(4, 2)[..., :width]
+    ids = torch.randint(0, triangles + 2, (n, height, (width + 3) // 4), generator=g).repeat_interleave(4, 2)[
+        ..., :width
+    ]
     rast[..., 3] = ids.to(dtype)
     return attr, rast, tri, torch.randn(n, height, width, 4, generator=g, dtype=dtype)
 
@@ -62,7 +74,13 @@ def both(
     shared=st.booleans(),
 )
 def test_values_and_gradients_equal_the_oracle(
-    seed: int, channels: int, diff: Any, size: tuple[int, int], dtype: torch.dtype, attr_rank: int, shared: bool
+    seed: int,
+    channels: int,
+    diff: Any,
+    size: tuple[int, int],
+    dtype: torch.dtype,
+    attr_rank: int,
+    shared: bool,
 ) -> None:
     scene = random_scene(seed, channels=channels, size=size, dtype=dtype, attr_rank=attr_rank, shared=shared)
     (values, grads), (want_values, want_grads) = both(*scene, diff)
@@ -73,7 +91,9 @@ def test_values_and_gradients_equal_the_oracle(
 
 
 def test_large_images_are_cut_into_strips_that_fit_together() -> None:
-    scene = random_scene(3, n=2, channels=3, size=(150, 301))  # several strips of 16,384 pixels and a remainder
+    scene = random_scene(
+        3, n=2, channels=3, size=(150, 301)
+    )  # several strips of 16,384 pixels and a remainder
     (values, grads), (want_values, want_grads) = both(*scene, "all")
     for got, want in zip(values, want_values, strict=True):
         assert_values_close(got, want, dtype=torch.float32, what="values")
@@ -104,7 +124,9 @@ def test_transpose_of_the_linear_part() -> None:
 
 
 def test_gradients_of_a_constant_shift_add_up() -> None:
-    """Adding c to every attribute adds c to every covered pixel: the gradients at the corners sum to the upstream there."""
+    """Adding c to every attribute adds c to every covered pixel: the gradients at the corners sum to the
+    upstream there.
+    """
     attr, rast, tri, rast_db = random_scene(6, dtype=torch.float64)
     attr.requires_grad_()
     out, _ = rg.interpolate(attr, rast, tri, rast_db)
@@ -135,7 +157,9 @@ def test_zero_upstream_keeps_nonfinite_attributes_out() -> None:
     out, out_da = rg.interpolate(attr, rast, tri, rast_db, "all")
     index = rast[..., 3].detach().long() - 1
     clean = ~((index >= 0) & (index < tri.shape[0]) & touched[index.clamp(0, tri.shape[0] - 1)]).unsqueeze(-1)
-    grads = torch.autograd.grad([out, out_da], [attr, rast], [clean * torch.ones_like(out), clean * torch.ones_like(out_da)])
+    grads = torch.autograd.grad(
+        [out, out_da], [attr, rast], [clean * torch.ones_like(out), clean * torch.ones_like(out_da)]
+    )
     assert all(bool(g.isfinite().all()) for g in grads)
 
 
@@ -202,15 +226,24 @@ def test_views_strides_and_index_types_make_no_difference() -> None:
     wide[..., 1:7:2] = attr
     turned = rast.permute(2, 1, 0, 3).contiguous().permute(2, 1, 0, 3)
     assert not turned.is_contiguous()
-    for index in (tri.long(), tri.short(), tri.to(torch.uint32), tri.to(torch.uint8), torch.cat([tri, tri], 1)[:, :3]):
+    for index in (
+        tri.long(),
+        tri.short(),
+        tri.to(torch.uint32),
+        tri.to(torch.uint8),
+        torch.cat([tri, tri], 1)[:, :3],
+    ):
         got = rg.interpolate(wide[..., 1:7:2], turned, index, rast_db.flip(1).flip(1), np.arange(3))
         assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
 
 
 @pytest.mark.parametrize(
-    ("n", "vertices", "triangles", "size"), [(0, 3, 1, (4, 4)), (2, 0, 0, (4, 4)), (1, 3, 0, (4, 4)), (1, 0, 2, (2, 3))]
+    ("n", "vertices", "triangles", "size"),
+    [(0, 3, 1, (4, 4)), (2, 0, 0, (4, 4)), (1, 3, 0, (4, 4)), (1, 0, 2, (2, 3))],
 )
-def test_empty_inputs_give_zeros_and_zero_gradients(n: int, vertices: int, triangles: int, size: tuple[int, int]) -> None:
+def test_empty_inputs_give_zeros_and_zero_gradients(
+    n: int, vertices: int, triangles: int, size: tuple[int, int]
+) -> None:
     attr = torch.randn(vertices, 3, requires_grad=True)
     rast = torch.rand(n, *size, 4)
     rast[..., 3] = 1
@@ -218,7 +251,7 @@ def test_empty_inputs_give_zeros_and_zero_gradients(n: int, vertices: int, trian
     out, out_da = rg.interpolate(attr, rast, tri, rast, "all")
     assert out.shape == (n, *size, 3)
     assert out_da.shape == (n, *size, 6)
-    assert vertices == 3 and triangles == 1 or bool((out == 0).all())
+    assert (vertices == 3 and triangles == 1) or bool((out == 0).all())
     out.sum().backward()
     assert attr.grad is not None
     assert attr.grad.shape == attr.shape
@@ -246,20 +279,68 @@ ATTR, RAST, TRI, DB = random_scene(0)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: rg.interpolate([1.0], RAST, TRI), TypeError, r"`attr` must be a float tensor .*got list.*torch.as_tensor"),  # type: ignore
-        (lambda: rg.interpolate(ATTR.int(), RAST, TRI), TypeError, r"`attr` .*got int32 \[2, 30, 3\].*attr.float\(\)"),
+        (
+            lambda: rg.interpolate([1.0], RAST, TRI),
+            TypeError,
+            r"`attr` must be a float tensor .*got list.*torch.as_tensor",
+        ),  # type: ignore
+        (
+            lambda: rg.interpolate(ATTR.int(), RAST, TRI),
+            TypeError,
+            r"`attr` .*got int32 \[2, 30, 3\].*attr.float\(\)",
+        ),
         (lambda: rg.interpolate(ATTR[0, 0], RAST, TRI), ValueError, r"`attr` .*\[V, A\].*got float32 \[3\]"),
-        (lambda: rg.interpolate(ATTR, RAST[0], TRI), ValueError, r"`rast` .*\[N, H, W, 4\].*got float32 \[9, 13, 4\]"),
-        (lambda: rg.interpolate(ATTR, RAST[..., :3], TRI), ValueError, r"`rast` .*got float32 \[2, 9, 13, 3\]"),
-        (lambda: rg.interpolate(ATTR, RAST, TRI.float()), TypeError, r"`tri` must be an integer tensor .*tri.int\(\)"),
-        (lambda: rg.interpolate(ATTR, RAST, TRI[:, :2]), ValueError, r"`tri` .*\[T, 3\]; got int32 \[20, 2\]"),
-        (lambda: rg.interpolate(ATTR, RAST, TRI, diff_attrs="all"), ValueError, r"`diff_attrs` needs `rast_db`"),
-        (lambda: rg.interpolate(ATTR, RAST, TRI, DB[:1], "all"), ValueError, r"`rast_db` must have the shape of `rast`"),
-        (lambda: rg.interpolate(ATTR, RAST, TRI, DB, "some"), ValueError, r"`diff_attrs` must be None, \"all\" or.*'some'"),
-        (lambda: rg.interpolate(ATTR, RAST, TRI, DB, [0.5]), TypeError, r"`diff_attrs` .*whole numbers; got list"),  # type: ignore
+        (
+            lambda: rg.interpolate(ATTR, RAST[0], TRI),
+            ValueError,
+            r"`rast` .*\[N, H, W, 4\].*got float32 \[9, 13, 4\]",
+        ),
+        (
+            lambda: rg.interpolate(ATTR, RAST[..., :3], TRI),
+            ValueError,
+            r"`rast` .*got float32 \[2, 9, 13, 3\]",
+        ),
+        (
+            lambda: rg.interpolate(ATTR, RAST, TRI.float()),
+            TypeError,
+            r"`tri` must be an integer tensor .*tri.int\(\)",
+        ),
+        (
+            lambda: rg.interpolate(ATTR, RAST, TRI[:, :2]),
+            ValueError,
+            r"`tri` .*\[T, 3\]; got int32 \[20, 2\]",
+        ),
+        (
+            lambda: rg.interpolate(ATTR, RAST, TRI, diff_attrs="all"),
+            ValueError,
+            r"`diff_attrs` needs `rast_db`",
+        ),
+        (
+            lambda: rg.interpolate(ATTR, RAST, TRI, DB[:1], "all"),
+            ValueError,
+            r"`rast_db` must have the shape of `rast`",
+        ),
+        (
+            lambda: rg.interpolate(ATTR, RAST, TRI, DB, "some"),
+            ValueError,
+            r"`diff_attrs` must be None, \"all\" or.*'some'",
+        ),
+        (
+            lambda: rg.interpolate(ATTR, RAST, TRI, DB, [0.5]),
+            TypeError,
+            r"`diff_attrs` .*whole numbers; got list",
+        ),  # type: ignore
         (lambda: rg.interpolate(ATTR, RAST, TRI, DB, [[0]]), TypeError, r"`diff_attrs` .*flat sequence"),  # type: ignore
-        (lambda: rg.interpolate(ATTR[:, :, :][[0, 1, 0]], RAST, TRI), ValueError, r"`attr` must have 1 or 2 images"),
-        (lambda: rg.interpolate(ATTR, RAST, TRI, backend="metal"), ValueError, r"`backend` must be one of 'cpu', 'reference'"),
+        (
+            lambda: rg.interpolate(ATTR[:, :, :][[0, 1, 0]], RAST, TRI),
+            ValueError,
+            r"`attr` must have 1 or 2 images",
+        ),
+        (
+            lambda: rg.interpolate(ATTR, RAST, TRI, backend="metal"),
+            ValueError,
+            r"`backend` must be one of 'cpu', 'reference'",
+        ),
         (lambda: rg.interpolate(ATTR.to("meta"), RAST, TRI), ValueError, r"`attr` is on meta, `rast` on cpu"),
     ],
 )

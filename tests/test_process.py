@@ -71,7 +71,11 @@ def test_fork_after_use_as_data_loaders_do() -> None:
             print("done")
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120, cwd=os.getcwd()
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=os.getcwd(),
     )
     assert done.stdout.strip() == "done", done.stderr
 
@@ -92,7 +96,11 @@ def test_keyboard_interrupt_ends_a_loop_and_leaves_the_library_usable() -> None:
         print("usable")
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, cwd=os.getcwd()
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=os.getcwd(),
     )
     assert done.stdout.strip() == "usable", done.stderr
     assert done.returncode == 0

@@ -200,6 +200,24 @@ def test_level_gradient_is_zero_where_the_level_is_an_integer_or_clamped():
     assert bias.grad.flatten().tolist() == [0, 0, 0, 1, 0, 0]
 
 
+@pytest.mark.parametrize("side", [INF, -INF, NAN, 1e200, 0.0])
+def test_a_footprint_without_derivative_gets_no_gradient(side):
+    tex, mip = level_stack(16, 16, 4)
+    da = tensor([[[[side, 0.1 * bool(side), 0.0, 0.0]]]]).requires_grad_()
+    uv = tensor([[[[0.5, 0.5]]]]).requires_grad_()
+    out = texture(tex, uv, da, mip=mip, filter_mode=TRILINEAR, boundary_mode="wrap")
+    assert out.item() in (0.0, 4.0)
+    assert not any(g.any() for g in torch.autograd.grad(out.sum(), [uv, da]))
+
+
+def test_an_integer_level_touches_no_other_level():
+    tex, (first, second) = level_stack(4, 4, 2)
+    mip = [torch.full_like(first, INF), torch.full_like(second, NAN).requires_grad_()]
+    out = look_up(tex, [(0.5, 0.5)] * 2, TRILINEAR, mip_level_bias=[0.0, 1.0], mip=mip)
+    assert out.flatten().tolist() == [0, INF]
+    assert not torch.autograd.grad(out.sum(), mip[1])[0].any()
+
+
 def test_max_mip_level_zero_means_linear():
     tex, da = torch.rand(1, 5, 7, 2, dtype=torch.float64), [[0.5, 0, 0, 0.5]]
     for filter_mode in ("linear-mipmap-nearest", TRILINEAR):
@@ -403,6 +421,16 @@ def test_meaningless_directions_give_zero(filter_mode):
     assert texture(tex, uv.double(), filter_mode="linear", boundary_mode="cube")[0, 0, 5] == 1
 
 
+def test_a_cube_gradient_beyond_the_callers_precision_is_dropped():
+    tex = torch.arange(54.0).reshape(1, 6, 3, 3, 1)
+    uv = torch.tensor([[[(1e-38, 2e-39, 3e-39), (1.0, 0.2, 0.3)]]]).requires_grad_()
+    out = texture(tex, uv, filter_mode="linear", boundary_mode="cube")
+    assert out[0, 0, 0].item() == pytest.approx(out[0, 0, 1].item(), rel=1e-5)
+    out.sum().backward()
+    assert uv.grad[0, 0, 0].tolist() == [0, 0, 0]
+    assert uv.grad[0, 0, 1].all()
+
+
 def test_one_infinite_component_looks_up_the_centre_of_the_face():
     tex = torch.arange(54.0).reshape(1, 6, 3, 3, 1)
     uv = torch.tensor([[[(INF, 1, 0), (5, -INF, 2), (0, 0, INF)]]]).requires_grad_()
@@ -410,6 +438,11 @@ def test_one_infinite_component_looks_up_the_centre_of_the_face():
     assert out.flatten().tolist() == [4, 3 * 9 + 4, 4 * 9 + 4]
     out.sum().backward()
     assert not uv.grad.any()
+    # At infinity every step is nothing: the footprint is zero, the level 0
+    da, mip = torch.full((1, 1, 3, 6), 2.0, requires_grad=True), [torch.full((1, 6, 1, 1, 1), 99.0)]
+    fine = texture(tex, uv, da, mip=mip, filter_mode=TRILINEAR, boundary_mode="cube")
+    assert torch.equal(fine, out)
+    assert not torch.autograd.grad(fine.sum(), da)[0].any()
 
 
 # -------------------------------------------------------------------------------- gradients
@@ -472,7 +505,7 @@ def test_zero_upstream_keeps_nan_out(filter_mode, boundary):
     assert gradients[0].any()
 
 
-def test_nan_coordinate():
+def test_nan_and_infinite_coordinates():
     tex = torch.rand(1, 4, 8, 2, dtype=torch.float64, requires_grad=True)
     for boundary in ("wrap", "clamp", "zero"):
         nearest = look_up(tex, [(NAN, 0.3)], "nearest", boundary)
@@ -481,11 +514,19 @@ def test_nan_coordinate():
     clamped = texture(tex, uv, filter_mode="linear", boundary_mode="clamp")
     assert torch.equal(clamped[0, 0, 0], tex[0, 1, 0])
     assert torch.autograd.grad(clamped.sum(), uv)[0][0, 0, 0, 0] == 0
+    # An infinite coordinate lies outside
+    far = tensor([[[[INF, 0.375], [0.3, -INF]]]]).requires_grad_()
+    outside = texture(tex, far, filter_mode="linear", boundary_mode="zero")
+    assert not outside.any()
+    assert not torch.autograd.grad(outside.sum(), far)[0].any()
     for boundary in ("wrap", "zero"):
         out = texture(tex, uv, filter_mode="linear", boundary_mode=boundary)
         assert out.isnan().all()
         (g,) = torch.autograd.grad(out.sum(), uv)
         assert g.isfinite().flatten().tolist() == [True, False]
+        # NaN counts as cell 0: columns 0 and 1 of rows 1 and 2 are touched
+        touched = torch.autograd.grad(look_up(tex, [(NAN, 0.375)], "linear", boundary).sum(), tex)[0]
+        assert touched[0, ..., 0].isnan().nonzero().tolist() == [[1, 0], [1, 1], [2, 0], [2, 1]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

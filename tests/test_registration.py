@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Every way into an operation gives the same numbers: eager, torch.compile, vmap, grad; and refuses what it cannot do."""
+"""Every way into an operation gives the same numbers: eager, torch.compile, vmap, grad; and refuses what it
+cannot do.
+"""
 
 from collections.abc import Callable
 
@@ -43,17 +45,29 @@ CASES: dict[str, Case] = {
         lambda p: weighted(*rg.rasterize(p, TRI, (8, 10), ranges=torch.tensor([[0, 5], [3, 9]]))),
         (POS[0],),
     ),
-    "rasterize_no_db": (lambda p: weighted(*rg.rasterize(p, TRI, (8, 10), db_grad=False, depth_grad=False)), (POS,)),
+    "rasterize_no_db": (
+        lambda p: weighted(*rg.rasterize(p, TRI, (8, 10), db_grad=False, depth_grad=False)),
+        (POS,),
+    ),
     "interpolate": (lambda a, r, d: weighted(*rg.interpolate(a, r, TRI, d, "all")), (ATTR, RAST, RAST_DB)),
     "interpolate_plain": (lambda a, r: weighted(rg.interpolate(a, r, TRI)[0]), (ATTR, RAST)),
     "texture_nearest": (lambda t: weighted(rg.texture(t, UV, filter_mode="nearest")), (TEX,)),
     "texture_linear": (lambda t, u: weighted(rg.texture(t, u)), (TEX, UV)),
     "texture_trilinear": (lambda t, u, d: weighted(rg.texture(t, u, d)), (TEX, UV, UV_DA)),
-    "texture_custom": (lambda t, u, d, a, b: weighted(rg.texture(t, u, d, mip=[a, b])), (TEX, UV, UV_DA, *MIP)),
-    "texture_prebuilt": (lambda t, u, d: weighted(rg.texture(t, u, d, mip=rg.build_mipmaps(TEX))), (TEX, UV, UV_DA)),
+    "texture_custom": (
+        lambda t, u, d, a, b: weighted(rg.texture(t, u, d, mip=[a, b])),
+        (TEX, UV, UV_DA, *MIP),
+    ),
+    "texture_prebuilt": (
+        lambda t, u, d: weighted(rg.texture(t, u, d, mip=rg.build_mipmaps(TEX))),
+        (TEX, UV, UV_DA),
+    ),
     "texture_cube": (lambda t, u: weighted(rg.texture(t, u, boundary_mode="cube")), (CUBE, DIRECTION)),
     "antialias": (lambda c, p: weighted(rg.antialias(c, RAST, p, TRI)), (COLOR, POS)),
-    "antialias_topology": (lambda c, p: weighted(rg.antialias(c, RAST, p, TRI, topology=TOPOLOGY)), (COLOR, POS)),
+    "antialias_topology": (
+        lambda c, p: weighted(rg.antialias(c, RAST, p, TRI, topology=TOPOLOGY)),
+        (COLOR, POS),
+    ),
 }
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 

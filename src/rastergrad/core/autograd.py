@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
 """One operation, four ways in: eager autograd, no autograd, functorch (vmap, grad) and torch.compile.
 
-No single pattern of torch does everything: `custom_op` costs 12 us more per call and gives zero tangents in forward mode without a
-word; a Function with `setup_context` breaks under torch.compile if it has a `jvp`; a plain Function cannot be vmapped. Therefore:
+No single pattern of torch does everything: `custom_op` costs 12 us more per call and gives zero tangents in
+forward mode without a word; a Function with `setup_context` breaks under torch.compile if it has a `jvp`; a
+plain Function cannot be vmapped. Therefore:
 
     torch.compile        -> a torch.library operator (define, impl, fake, autograd, vmap)
     functorch, dual AD   -> a Function with setup_context, vmap and jvp
     gradients wanted     -> a plain Function: the quick way
     otherwise            -> the kernel itself
 
-A second derivative and forward mode raise an error: a Function whose backward is native would otherwise give wrong numbers.
+A second derivative and forward mode raise an error: a Function whose backward is native would otherwise give
+wrong numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,11 +23,15 @@ from torch.autograd import forward_ad
 
 _LIBRARY = torch.library.Library("rastergrad", "FRAGMENT")
 # Private to torch: without it, every differentiable call takes the functorch-proof way.
-_transforms: Callable[[], Any] = getattr(torch._C._functorch, "peek_interpreter_stack", lambda: ())
+_transforms: Callable[[], Any] = getattr(
+    getattr(torch._C, "_functorch", None), "peek_interpreter_stack", lambda: True
+)
 
 Forward = Callable[..., tuple[Tensor, ...]]
 # backward(needs, inputs, outputs, grads) -> one gradient or None per input
-Backward = Callable[[Sequence[bool], Sequence[Any], Sequence[Tensor], Sequence[Tensor | None]], Sequence[Tensor | None]]
+Backward = Callable[
+    [Sequence[bool], Sequence[Any], Sequence[Tensor], Sequence[Tensor | None]], Sequence[Tensor | None]
+]
 
 
 class Primitive:
@@ -34,11 +40,14 @@ class Primitive:
     Args:
         name: of the torch.library operator.
         inputs: its schema, e.g. "Tensor a, Tensor? b, int n, Tensor[] rest"; a `Tensor[]` may only come last.
-        forward: takes the inputs, returns a tuple of `outputs` tensors, contiguous and never an alias of an input.
-        backward: see `Backward`; gradients are contiguous, of the shape of their input. `grads` may hold None: no gradient arrived.
+        forward: takes the inputs, returns a tuple of `outputs` tensors, contiguous and never an alias of an
+            input.
+        backward: see `Backward`; gradients are contiguous, of the shape of their input. `grads` may hold
+            None: no gradient arrived.
         shapes: takes the inputs (fake ones), returns what forward would, uncomputed.
         outputs: how many tensors forward returns.
-        constant_outputs: positions of outputs without gradient; a function of the inputs if it depends on them.
+        constant_outputs: positions of outputs without gradient; a function of the inputs if it depends on
+            them.
         saves_outputs: whether backward looks at the outputs.
     """
 
@@ -102,26 +111,31 @@ def _restore(ctx: Any) -> tuple[list[Any], tuple[Tensor, ...]]:
 
 class _Eager(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, primitive: Primitive, *flat: Any) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx: Any, primitive: Primitive, *flat: Any) -> tuple[Tensor, ...]:
         outputs = primitive.forward(*primitive.nested(flat))
         _save(ctx, primitive, flat, outputs)
         return outputs
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
         primitive: Primitive = ctx.primitive
         flat, outputs = _restore(ctx)
         needs = ctx.needs_input_grad[1:]
         if all(g is None for g in grads):
             return (None,) * (1 + len(flat))
-        if torch.is_grad_enabled():  # create_graph=True: the result must know that it cannot be differentiated again
-            return (None, *_spread(needs, _Backward.apply(primitive, needs, len(flat), len(outputs), *flat, *outputs, *grads)))
+        # create_graph=True: the result must know that it cannot be differentiated again.
+        if torch.is_grad_enabled():
+            counts = (len(flat), len(outputs))
+            return (
+                None,
+                *_spread(needs, _Backward.apply(primitive, needs, *counts, *flat, *outputs, *grads)),
+            )
         return (None, *primitive.backward(needs, flat, outputs, _contiguous(grads)))
 
 
 class _Transformable(torch.autograd.Function):
     @staticmethod
-    def forward(primitive: Primitive, *flat: Any) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(primitive: Primitive, *flat: Any) -> tuple[Tensor, ...]:
         return primitive.forward(*primitive.nested([_dense(x) for x in flat]))
 
     @staticmethod
@@ -129,7 +143,7 @@ class _Transformable(torch.autograd.Function):
         _save(ctx, inputs[0], inputs[1:], output)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
         flat, outputs = _restore(ctx)
         needs = ctx.needs_input_grad[1:]
         if all(g is None for g in grads) or not any(needs):
@@ -150,12 +164,18 @@ class _Transformable(torch.autograd.Function):
 
 
 class _Backward(torch.autograd.Function):
-    """The backward pass as an operation of its own, so that functorch can map it and a second derivative is refused."""
+    """The backward pass as an operation of its own, so that functorch can map it and a second derivative is
+    refused.
+    """
 
     @staticmethod
-    def forward(primitive: Primitive, needs: Sequence[bool], inputs: int, outputs: int, *rest: Any) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(
+        primitive: Primitive, needs: Sequence[bool], inputs: int, outputs: int, *rest: Any
+    ) -> tuple[Tensor, ...]:
         flat = [_dense(x) for x in rest[:inputs]]
-        results = primitive.backward(needs, flat, rest[inputs : inputs + outputs], _contiguous(rest[inputs + outputs :]))
+        results = primitive.backward(
+            needs, flat, rest[inputs : inputs + outputs], _contiguous(rest[inputs + outputs :])
+        )
         return tuple(_compact(needs, flat, results))
 
     @staticmethod
@@ -163,16 +183,27 @@ class _Backward(torch.autograd.Function):
         ctx.primitive = inputs[0]
 
     @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *_: Tensor) -> Any:
         raise RuntimeError(
             f"rastergrad.{ctx.primitive.name}: a second derivative is not available. "
             "Leave `create_graph=True` away, or detach what needs no second derivative."
         )
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, primitive: Primitive, needs: Sequence[bool], inputs: int, outputs: int, *rest: Any) -> Any:
+    def vmap(
+        info: Any,
+        in_dims: Any,
+        primitive: Primitive,
+        needs: Sequence[bool],
+        inputs: int,
+        outputs: int,
+        *rest: Any,
+    ) -> Any:
         return _one_by_one(
-            info.batch_size, in_dims[4:], rest, lambda *one: _Backward.apply(primitive, needs, inputs, outputs, *one)
+            info.batch_size,
+            in_dims[4:],
+            rest,
+            lambda *one: _Backward.apply(primitive, needs, inputs, outputs, *one),
         )
 
     @staticmethod
@@ -183,7 +214,9 @@ class _Backward(torch.autograd.Function):
 
 
 def _compact(needs: Sequence[bool], flat: Sequence[Any], results: Sequence[Tensor | None]) -> list[Tensor]:
-    """The wanted gradients only; where the operation has none, as a nearest lookup for its coordinates, zeros."""
+    """The wanted gradients only; where the operation has none, as a nearest lookup for its coordinates,
+    zeros.
+    """
     wanted = (i for i, needed in enumerate(needs) if needed)
     return [torch.zeros_like(flat[i]) if (g := results[i]) is None else g for i in wanted]
 
@@ -201,8 +234,12 @@ def _dense(x: Any) -> Any:
     return x.contiguous() if isinstance(x, Tensor) else x
 
 
-def _one_by_one(size: int, in_dims: Sequence[Any], args: Sequence[Any], run: Callable[..., tuple[Tensor, ...]]) -> Any:
-    """The vmap rule of every primitive: one call per sample. Kernels are parallel inside; the loop costs microseconds."""
+def _one_by_one(
+    size: int, in_dims: Sequence[Any], args: Sequence[Any], run: Callable[..., tuple[Tensor, ...]]
+) -> Any:
+    """The vmap rule of every primitive: one call per sample. Kernels are parallel inside; the loop costs
+    microseconds.
+    """
     results = []
     for k in range(size):
         sample = (
@@ -240,7 +277,11 @@ def _register(primitive: Primitive, inputs: str, shapes: Forward) -> Callable[..
     def fake_backward(*args: Any) -> list[Tensor]:
         *rest, _, _, needs = args
         flat = flattened(rest)
-        return [torch.empty_like(x, memory_format=torch.contiguous_format) for x, n in zip(flat, needs, strict=True) if n]
+        return [
+            torch.empty_like(x, memory_format=torch.contiguous_format)
+            for x, n in zip(flat, needs, strict=True)
+            if n
+        ]
 
     def setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         flat = flattened(inputs)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""User errors, in one place: who, what was expected, what came, what to do. Kernels assume what is checked here."""
+"""User errors, in one place: who, what was expected, what came, what to do. Kernels assume what is checked
+here.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -8,7 +10,16 @@ import torch
 from torch import Tensor
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_INTEGERS = (torch.int32, torch.int64, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+_INTEGERS = (
+    torch.int32,
+    torch.int64,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+)
 _INT32_MAX = 2**31 - 1
 
 
@@ -26,34 +37,45 @@ def tensor(function: str, name: str, value: Any, expected: str) -> Tensor:
     """Refuse what is no tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(
-            f"{function}: `{name}` must be {expected}; got {describe(value)}. Convert with `torch.as_tensor({name})`."
+            f"{function}: `{name}` must be {expected}; got {describe(value)}. "
+            f"Convert with `torch.as_tensor({name})`."
         )
     return value
 
 
-def floating(function: str, name: str, value: Any, shape: str, ranks: Sequence[int], last: int | None = None) -> Tensor:
+def floating(
+    function: str, name: str, value: Any, shape: str, ranks: Sequence[int], last: int | None = None
+) -> Tensor:
     """A floating-point tensor of one of the given ranks, with `last` as its last size."""
     expected = f"a float tensor of shape {shape}"
     value = tensor(function, name, value, expected)
     if value.dtype not in _FLOATS:
-        raise TypeError(f"{function}: `{name}` must be {expected}; got {describe(value)}. Convert with `{name}.float()`.")
+        raise TypeError(
+            f"{function}: `{name}` must be {expected}; got {describe(value)}. Convert with `{name}.float()`."
+        )
     if value.ndim not in ranks or (last is not None and value.shape[-1] != last):
         raise ValueError(f"{function}: `{name}` must be {expected}; got {describe(value)}.")
     return value
 
 
 def triangles(function: str, name: str, value: Any) -> Tensor:
-    """Triangle corners as contiguous int32 [T, 3]. What does not fit int32 becomes an index that is out of range."""
+    """Triangle corners as contiguous int32 [T, 3]. What does not fit int32 becomes an index that is out of
+    range.
+    """
     expected = "an integer tensor of shape [T, 3]"
     value = tensor(function, name, value, expected)
     if value.dtype not in _INTEGERS:
-        raise TypeError(f"{function}: `{name}` must be {expected}; got {describe(value)}. Convert with `{name}.int()`.")
+        raise TypeError(
+            f"{function}: `{name}` must be {expected}; got {describe(value)}. Convert with `{name}.int()`."
+        )
     if value.ndim != 2 or value.shape[1] != 3:
         raise ValueError(f"{function}: `{name}` must be {expected}; got {describe(value)}.")
     if value.dtype == torch.int32:
         return value.contiguous()
     if value.dtype == torch.uint64:
-        raise TypeError(f"{function}: `{name}` must be {expected}; got {describe(value)}. Convert with `{name}.long()`.")
+        raise TypeError(
+            f"{function}: `{name}` must be {expected}; got {describe(value)}. Convert with `{name}.long()`."
+        )
     return value.to(torch.int64).clamp(-1, _INT32_MAX).to(torch.int32).contiguous()
 
 
@@ -70,7 +92,9 @@ def resolution(function: str, value: Any) -> tuple[int, int]:
         try:
             number = int(size)
         except (TypeError, ValueError):
-            raise TypeError(f"{function}: `resolution` must be {expected}; got {describe(size)} in it.") from None
+            raise TypeError(
+                f"{function}: `resolution` must be {expected}; got {describe(size)} in it."
+            ) from None
         if number != size or number <= 0:
             raise ValueError(f"{function}: `resolution` must be {expected}; got {size!r} in it.")
         whole.append(number)
@@ -87,8 +111,8 @@ def same_device(function: str, **tensors: Tensor | None) -> torch.device:
             first = (name, value.device)
         elif value.device != first[1]:
             raise ValueError(
-                f"{function}: all tensors must be on one device; `{first[0]}` is on {first[1]}, `{name}` on {value.device}. "
-                f"Move with `{name}.to({str(first[1])!r})`."
+                f"{function}: all tensors must be on one device; `{first[0]}` is on {first[1]}, "
+                f"`{name}` on {value.device}. Move with `{name}.to({str(first[1])!r})`."
             )
     if first is None:
         raise ValueError(f"{function}: no tensor given.")
@@ -97,11 +121,15 @@ def same_device(function: str, **tensors: Tensor | None) -> torch.device:
 
 def working_dtype(*tensors: Tensor | None) -> torch.dtype:
     """float64 if any input is float64, else float32: half types are computed in float32."""
-    return torch.float64 if any(t is not None and t.dtype == torch.float64 for t in tensors) else torch.float32
+    return (
+        torch.float64 if any(t is not None and t.dtype == torch.float64 for t in tensors) else torch.float32
+    )
 
 
 def prepared(value: Tensor, dtype: torch.dtype) -> Tensor:
-    """The tensor as kernels want it; the conversion is differentiable, so gradients return in the caller's dtype."""
+    """The tensor as kernels want it; the conversion is differentiable, so gradients return in the caller's
+    dtype.
+    """
     return value.to(dtype).contiguous()
 
 

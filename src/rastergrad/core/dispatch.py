@@ -9,7 +9,9 @@ BACKENDS = ("cpu", "reference")
 
 
 def resolve(function: str, backend: str | None, device: torch.device) -> str:
-    """The backend's name. None chooses by device; devices without kernels of their own use the reference in plain PyTorch."""
+    """The backend's name. None chooses by device; devices without kernels of their own use the reference in
+    plain PyTorch.
+    """
     if backend is None:
         return "cpu" if device.type == "cpu" else "reference"
     check.choice(function, "backend", backend, BACKENDS)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The door to the shared library: kernels by name, output tensors on recycled memory, what the processor can do."""
+"""The door to the shared library: kernels by name, output tensors on recycled memory, what the processor can
+do.
+"""
 
 import os
 from collections.abc import Sequence
@@ -29,10 +31,12 @@ def kernel(name: str) -> int:
         level, usable, _ = _native.simd()
         if not usable:
             raise RuntimeError(
-                "rastergrad: this processor has none of the instruction sets that this build was compiled for "
-                "(x86-64-v2 or newer). Build from source on this machine: `pip install --no-binary rastergrad rastergrad`."
+                "rastergrad: this processor has none of the instruction sets of this build "
+                "(x86-64-v2 or newer). Build here: `pip install --no-binary rastergrad rastergrad`."
             )
-        raise RuntimeError(f"rastergrad: the shared library ({level}) has no kernel {name!r}: reinstall rastergrad.")
+        raise RuntimeError(
+            f"rastergrad: the shared library ({level}) has no kernel {name!r}: reinstall rastergrad."
+        )
     return handle
 
 
@@ -42,7 +46,9 @@ def kernels(name: str) -> dict[torch.dtype, int]:
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """An uninitialised contiguous CPU tensor; large ones lie on recycled huge pages and return there when they die."""
+    """An uninitialised contiguous CPU tensor; large ones lie on recycled huge pages and return there when
+    they die.
+    """
     code, bits, size = _DTYPES[dtype]
     count = 1
     for n in shape:
@@ -87,16 +93,18 @@ def memory_use() -> dict[str, int]:
 
 
 def _configure() -> None:
-    level, usable, failed = _native.simd()
+    _, usable, failed = _native.simd()
     if failed and usable:
         raise RuntimeError(
-            f"rastergrad: RASTERGRAD_SIMD={os.environ.get('RASTERGRAD_SIMD')!r} cannot be used; this machine and build offer "
-            f"{', '.join(usable)}. Unset it or choose one of these."
+            f"rastergrad: RASTERGRAD_SIMD={os.environ.get('RASTERGRAD_SIMD')!r} cannot be used; this machine "
+            f"and build offer {', '.join(usable)}. Unset it or choose one of these."
         )
     megabytes = os.environ.get("RASTERGRAD_IDLE_MB")
     if megabytes:
         if not megabytes.isdigit():
-            raise RuntimeError(f"rastergrad: RASTERGRAD_IDLE_MB must be a whole number of megabytes; got {megabytes!r}.")
+            raise RuntimeError(
+                f"rastergrad: RASTERGRAD_IDLE_MB must be a whole number of megabytes; got {megabytes!r}."
+            )
         _native.set_memory_limit(int(megabytes) << 20)
 
 

@@ -13,7 +13,7 @@ from ...core import check, dispatch, native
 from ...core.autograd import Primitive
 from . import reference
 
-# ---- public function ----------------------------------------------------------------------------------------------------------
+# ---- public function ---------------------------------------------------------------------------------------
 
 
 def interpolate(
@@ -30,26 +30,29 @@ def interpolate(
     Args:
         attr: attributes, float [V, A] or [1, V, A] for all images alike, or [N, V, A].
         rast: fragment buffer of `rasterize`, float [N, H, W, 4]: (u, v, z/w, id).
-        tri: attribute indices, integer [T, 3]. Need not be the rasterised index buffer: row k belongs to triangle k.
+        tri: attribute indices, integer [T, 3]. Need not be the rasterised index buffer: row k belongs to
+            triangle k.
         rast_db: derivatives of (u, v) to pixels, float [N, H, W, 4]; needed with `diff_attrs`.
-        diff_attrs: which attributes get derivatives: None, "all", or channel numbers (negative ones count from the end;
-            a number out of range gives zeros).
+        diff_attrs: which attributes get derivatives: None, "all", or channel numbers (negative ones count
+            from the end; a number out of range gives zeros).
         backend: None chooses by device; "cpu" or "reference".
 
     Returns:
         `out`, float [N, H, W, A], zero at background, and `out_da`, float [N, H, W, 2 len(diff_attrs)] with
-        (d/dX, d/dY) per chosen attribute, X to the right and Y up in pixels; its last size is 0 without `diff_attrs`.
+        (d/dX, d/dY) per chosen attribute, X to the right and Y up in pixels; its last size is 0 without
+        `diff_attrs`.
 
     Gradients:
-        To `attr`, to (u, v) of `rast`, and to `rast_db`. None to z/w, id and `tri`. A pixel whose upstream gradient is exactly zero
-        contributes nothing, even where its attributes are not finite.
+        To `attr`, to (u, v) of `rast`, and to `rast_db`. None to z/w, id and `tri`. A pixel whose upstream
+        gradient is exactly zero contributes nothing, even where its attributes are not finite.
 
     Errors:
-        TypeError for what is no tensor of the right kind, ValueError for shapes that do not fit. Attribute indices out of range are
-        no error: such pixels are zero.
+        TypeError for what is no tensor of the right kind, ValueError for shapes that do not fit. Attribute
+        indices out of range are no error: such pixels are zero.
 
     Cost:
-        One pass over the pixels, bound by memory; backward sums in a fixed order (bitwise deterministic). Does not synchronise.
+        One pass over the pixels, bound by memory; backward sums in a fixed order (bitwise deterministic).
+        Does not synchronise.
 
     Source:
         Laine et al. 2020, section 3.3.
@@ -74,11 +77,13 @@ def interpolate(
         check.floating(name, "rast_db", rast_db, "[N, H, W, 4]", (4,), last=4)
         if rast_db.shape != rast.shape:
             raise ValueError(
-                f"{name}: `rast_db` must have the shape of `rast`, {list(rast.shape)}; got {list(rast_db.shape)}."
+                f"{name}: `rast_db` must have the shape of `rast`, {list(rast.shape)}; "
+                f"got {list(rast_db.shape)}."
             )
     if attr.ndim == 3 and attr.shape[0] not in (1, rast.shape[0]):
         raise ValueError(
-            f"{name}: `attr` must have 1 or {rast.shape[0]} images, as `rast` does; got {check.describe(attr)}."
+            f"{name}: `attr` must have 1 or {rast.shape[0]} images, as `rast` does; "
+            f"got {check.describe(attr)}."
         )
     used_db = rast_db if channels else None
     device = check.same_device(name, attr=attr, rast=rast, tri=tri, rast_db=used_db)
@@ -97,10 +102,14 @@ def _channels(diff_attrs: Any, count: int) -> list[int]:
         return []
     if isinstance(diff_attrs, str):
         if diff_attrs != "all":
-            raise ValueError(f'interpolate: `diff_attrs` must be None, "all" or channel numbers; got {diff_attrs!r}.')
+            raise ValueError(
+                f'interpolate: `diff_attrs` must be None, "all" or channel numbers; got {diff_attrs!r}.'
+            )
         return list(range(count))
     numbers = diff_attrs.tolist() if isinstance(diff_attrs, (np.ndarray, Tensor)) else diff_attrs
-    if not isinstance(numbers, (list, tuple, range)) or not all(isinstance(j, (int, np.integer)) for j in numbers):
+    if not isinstance(numbers, (list, tuple, range)) or not all(
+        isinstance(j, (int, np.integer)) for j in numbers
+    ):
         raise TypeError(
             f'interpolate: `diff_attrs` must be None, "all" or a flat sequence of whole numbers; '
             f"got {check.describe(diff_attrs)}."
@@ -109,7 +118,7 @@ def _channels(diff_attrs: Any, count: int) -> list[int]:
     return [j if 0 <= j < count else -1 for j in wrapped]
 
 
-# ---- forward ------------------------------------------------------------------------------------------------------------------
+# ---- forward -----------------------------------------------------------------------------------------------
 
 _FORWARD = native.kernels("interpolate_forward")
 _BACKWARD = native.kernels("interpolate_backward")
@@ -127,7 +136,9 @@ def _sizes(attr: Tensor, rast: Tensor, tri: Tensor, channels: Sequence[int]) -> 
     return images, height * columns, vertices, width, tri.shape[0], len(channels), stride, native.threads()
 
 
-def _forward(attr: Tensor, rast: Tensor, tri: Tensor, rast_db: Tensor | None, channels: Sequence[int]) -> tuple[Tensor, ...]:
+def _forward(
+    attr: Tensor, rast: Tensor, tri: Tensor, rast_db: Tensor | None, channels: Sequence[int]
+) -> tuple[Tensor, ...]:
     images, height, width = rast.shape[:3]
     out = native.empty((images, height, width, attr.shape[-1]), attr.dtype)
     out_da = native.empty((images, height, width, 2 * len(channels)), attr.dtype)
@@ -145,7 +156,7 @@ def _forward(attr: Tensor, rast: Tensor, tri: Tensor, rast_db: Tensor | None, ch
     return out, out_da
 
 
-# ---- backward -----------------------------------------------------------------------------------------------------------------
+# ---- backward ----------------------------------------------------------------------------------------------
 
 
 def _backward(
@@ -173,15 +184,17 @@ def _backward(
     return d_attr, d_rast, None, d_rast_db, None
 
 
-# ---- shape-only version -------------------------------------------------------------------------------------------------------
+# ---- shape-only version ------------------------------------------------------------------------------------
 
 
-def _shapes(attr: Tensor, rast: Tensor, tri: Tensor, rast_db: Tensor | None, channels: Sequence[int]) -> tuple[Tensor, ...]:
+def _shapes(
+    attr: Tensor, rast: Tensor, tri: Tensor, rast_db: Tensor | None, channels: Sequence[int]
+) -> tuple[Tensor, ...]:
     pixels = rast.shape[:3]
     return attr.new_empty((*pixels, attr.shape[-1])), attr.new_empty((*pixels, 2 * len(channels)))
 
 
-# ---- registration -------------------------------------------------------------------------------------------------------------
+# ---- registration ------------------------------------------------------------------------------------------
 
 _primitive = Primitive(
     "interpolate",

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 _LARGEST_EXACT_ID = 1 << 24
-_ID_BITS = (
-    0x4A800000  # above 2^24 the id is the float's bit pattern minus this (2^24 has the bits 0x4B800000)
-)
+# Above 2^24 the id is the float's bit pattern minus this (2^24 itself has the bits 0x4B800000)
+_ID_BITS = 0x4A800000
 
 
 def interpolate(

@@ -256,8 +256,9 @@ class _CubeDirection:
         self.face = _face_of(lookup.detach())
         self._basis = d.new_tensor(_FACES)[self.face]  # [P, 3, 3]
         plane, major = self._project(lookup)
-        st = (plane / major + 1) / 2
-        self.st = st + (st.clamp(0, 1) - st).detach()  # the clamp only removes rounding: not differentiated
+        self.st = (
+            plane / major + 1
+        ) / 2  # in [0, 1] without a clamp: |plane| <= major, and rounding is monotone
 
     def _project(self, d: Tensor) -> tuple[Tensor, Tensor]:
         """Components of d along (e_s, e_t), [P, 2], and e_n, [P, 1]."""

@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: MIT
+"""Benchmarks: `python -m benchmarks [--quick] [--only ROOM]`. Each result is checked against the oracle
+before it is timed.
+"""

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""interpolate at 1024^2: bandwidth is the limit (read 16 B of fragment, write 4 A B per pixel; attributes
+stay in cache).
+"""
+
+import torch
+
+import rastergrad as rg
+from testing.closeness import assert_gradients_close, assert_values_close
+
+from .rows import Row
+from .scene import Scene, sphere
+
+TARGETS = {3: (0.8, 1.5), 16: (2.2, 3.0)}
+
+
+def rows(size: int) -> list[Row]:
+    scene = sphere(10_000, size)
+    return [row for channels in TARGETS for row in _rows(scene, channels)]
+
+
+def _rows(scene: Scene, channels: int) -> list[Row]:
+    generator = torch.Generator().manual_seed(0)
+    attr = torch.rand(1, scene.pos.shape[1], channels, generator=generator)
+    rast, tri = scene.rast, scene.tri
+    leaves = (attr.clone().requires_grad_(), rast.clone().requires_grad_())
+    out, _ = rg.interpolate(leaves[0], leaves[1], tri)
+    upstream = torch.rand(out.shape, generator=generator)
+    pixels = rast.numel() // 4
+
+    def forward() -> object:
+        return rg.interpolate(attr, rast, tri)
+
+    def backward() -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(out, leaves, upstream, retain_graph=True)
+
+    def check_forward() -> None:
+        want, _ = rg.interpolate(attr, rast, tri, backend="reference")
+        assert_values_close(out.detach(), want, dtype=torch.float32, what="interpolate")
+
+    def check_backward() -> None:
+        want, _ = rg.interpolate(*leaves, tri, backend="reference")
+        for got, wanted in zip(backward(), torch.autograd.grad(want, leaves, upstream), strict=True):
+            assert_gradients_close(got, wanted, dtype=torch.float32, what="gradient of interpolate")
+
+    # The same with torch alone: gather the corners, weigh, add.
+    corners = tri.long()[(rast[..., 3].long() - 1).clamp(min=0).flatten()]
+    mask = (rast[..., 3:] > 0).float().reshape(-1, 1)
+
+    def gather(a: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+        weights = torch.stack([r[..., 0], r[..., 1], 1 - r[..., 0] - r[..., 1]], -1).reshape(-1, 3, 1)
+        return (a[0][corners] * weights).sum(1) * mask
+
+    plain = gather(*leaves)
+    flat = upstream.reshape(plain.shape)
+    target_forward, target_backward = TARGETS[channels]
+    return [
+        Row(
+            f"interpolate {channels} channels, forward",
+            target_forward,
+            forward,
+            check_forward,
+            bytes_moved=pixels * 4 * (4 + channels),
+            peer="torch gather",
+            run_peer=lambda: gather(attr, rast),
+        ),
+        Row(
+            f"interpolate {channels} channels, backward",
+            target_backward,
+            backward,
+            check_backward,
+            bytes_moved=pixels * 4 * (4 + channels + 4),
+            peer="torch gather",
+            run_peer=lambda: torch.autograd.grad(plain, leaves, flat, retain_graph=True),
+        ),
+    ]

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""texture on a 1024^2 x 3 texture, looked up by a 1024^2 image of a rotated, scaled plane; torch's
+grid_sample beside it.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as nn
+
+import rastergrad as rg
+from testing.closeness import assert_gradients_close, assert_values_close
+
+from .rows import Row
+
+
+def rows(size: int) -> list[Row]:
+    generator = torch.Generator().manual_seed(0)
+    tex = torch.rand(1, 1024, 1024, 3, generator=generator)
+    uv, uv_da = plane(size)
+    upstream = torch.rand(1, size, size, 3, generator=generator)
+    leaves = [t.clone().requires_grad_() for t in (tex, uv, uv_da)]
+    bilinear = rg.texture(leaves[0], leaves[1])
+    trilinear = rg.texture(*leaves)
+    # grid_sample wants channels first and coordinates in [-1, 1]; it gets them ready-made.
+    planes, points = tex.permute(0, 3, 1, 2).contiguous(), (uv.frac() * 2 - 1).contiguous()
+    peer_leaves = [planes.clone().requires_grad_(), points.clone().requires_grad_()]
+    sampled = nn.grid_sample(*peer_leaves, padding_mode="border", align_corners=False)
+    peer_upstream = upstream.permute(0, 3, 1, 2).contiguous()
+    pixels = size * size
+    return [
+        Row(
+            "texture bilinear, forward",
+            1.5,
+            lambda: rg.texture(tex, uv),
+            lambda: assert_values_close(
+                bilinear.detach(),
+                rg.texture(tex, uv, backend="reference"),
+                dtype=torch.float32,
+                what="bilinear",
+            ),
+            bytes_moved=pixels * 4 * (2 + 3) + tex.numel() * 4,
+            peer="torch grid_sample",
+            run_peer=lambda: nn.grid_sample(planes, points, padding_mode="border", align_corners=False),
+        ),
+        Row(
+            "texture bilinear, backward to texture and uv",
+            7.0,
+            lambda: torch.autograd.grad(bilinear, leaves[:2], upstream, retain_graph=True),
+            lambda: _check_gradients(leaves[:2], bilinear, upstream),
+            bytes_moved=pixels * 4 * (2 + 3 + 2) + tex.numel() * 8,
+            peer="torch grid_sample",
+            run_peer=lambda: torch.autograd.grad(sampled, peer_leaves, peer_upstream, retain_graph=True),
+        ),
+        Row(
+            "texture trilinear with mip stack, forward",
+            4.0,
+            lambda: rg.texture(tex, uv, uv_da),
+            lambda: assert_values_close(
+                trilinear.detach(),
+                rg.texture(tex, uv, uv_da, backend="reference"),
+                dtype=torch.float32,
+                what="trilinear",
+            ),
+            bytes_moved=pixels * 4 * (2 + 4 + 3) + tex.numel() * 4 * 5 // 3,
+        ),
+        Row(
+            "texture trilinear with mip stack, backward to texture, uv, uv_da",
+            10.0,
+            lambda: torch.autograd.grad(trilinear, leaves, upstream, retain_graph=True),
+            lambda: _check_gradients(leaves, trilinear, upstream),
+            bytes_moved=pixels * 4 * (2 + 4 + 3 + 2 + 4) + tex.numel() * 4 * 10 // 3,
+        ),
+    ]
+
+
+def plane(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(uv, uv_da) of a plane turned by 30 degrees, at 0.6 to 2.4 texels per pixel of a 1024^2 image."""
+    steps = (torch.arange(size) + 0.5) / size
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    x, y = x.double().requires_grad_(), y.double().requires_grad_()
+    scale = 0.6 + 1.2 * y
+    u = scale * (math.cos(0.52) * x - math.sin(0.52) * y)
+    v = scale * (math.sin(0.52) * x + math.cos(0.52) * y)
+    rates = [g / size for t in (u, v) for g in torch.autograd.grad(t.sum(), [x, y], retain_graph=True)]
+    return torch.stack([u, v], -1).detach().float()[None], torch.stack(rates, -1).float()[None].contiguous()
+
+
+def _check_gradients(leaves: list[torch.Tensor], out: torch.Tensor, upstream: torch.Tensor) -> None:
+    want = rg.texture(*leaves, backend="reference")
+    # Lookups on a border between texels may take the slope of either side: a few pixels of a million.
+    pairs = zip(
+        torch.autograd.grad(out, leaves, upstream, retain_graph=True),
+        torch.autograd.grad(want, leaves, upstream),
+        strict=True,
+    )
+    for k, (got, wanted) in enumerate(pairs):
+        mask = None
+        if k:
+            mask = (got - wanted).abs() <= 1e-3 * wanted.abs().max()
+            assert mask.float().mean() > 1 - 1e-4, (
+                "gradients of coordinates differ in more than the borders' pixels"
+            )
+        assert_gradients_close(got, wanted, dtype=torch.float32, what=f"gradient {k} of texture", mask=mask)
