@@ -67,6 +67,8 @@ def test_attributes_out_of_range_get_no_gradient():
     out_da.sum().backward()
     assert not attr.grad.any()
     assert not db.grad.any()
+    _, out_da = interpolate(ATTR, rast, TRI, torch.full((1, 1, 1, 4), float("nan")), [2, -1])
+    assert out_da.flatten().tolist() == [0, 0, 0, 0]
 
 
 def test_id_encoding():
