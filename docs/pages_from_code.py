@@ -21,7 +21,9 @@ def example_pages(folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     pages = []
     for script in sorted((ROOT / "examples").glob("[0-9]*.py")):
-        title, _, text = (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or "").partition("\n")
+        title, _, text = (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or "").partition(
+            "\n"
+        )
         printed = subprocess.run(
             [sys.executable, str(script)], cwd=folder, capture_output=True, text=True, check=True, timeout=300
         ).stdout
@@ -58,7 +60,9 @@ def _table(measured: dict[str, Any]) -> str:
     for row in measured["results"]:
         band = "" if row["bandwidth"] is None else f"{100 * row['bandwidth']:.0f} %"
         peer = "" if row["peer"] is None else f"{row['peer']}: {row['peer_ms']:.3g} ms"
-        lines.append(f"| {row['name']} | {row['ms']:.3g} ({row['low']:.3g}–{row['high']:.3g}) | {band} | {peer} |")
+        lines.append(
+            f"| {row['name']} | {row['ms']:.3g} ({row['low']:.3g}–{row['high']:.3g}) | {band} | {peer} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -32,7 +32,7 @@ def visibility(path: Path, side: int) -> None:
     box = {"extent": (0, WIDTH, 0, HEIGHT)}
     sheet.show(panels[0], _draw(corners.detach(), smooth=False), "one sample a pixel", cmap="gray", **box)
     sheet.show(panels[1], smooth, "antialiased", cmap="gray", **box)
-    # One column of the Jacobian is a loop over pixels; a finite step of a hundredth of a pixel shows the same.
+    # One column of the Jacobian is a loop over pixels; a step of a hundredth of a pixel shows the same.
     step = torch.tensor([0.01, 0.0])
     moved = [_draw(corners.detach() + sign * step, smooth=True) for sign in (1, -1)]
     change = (moved[0] - moved[1]) / 0.02

@@ -13,14 +13,12 @@ WIDTH, HEIGHT = 6, 4
 
 
 def grids(path: Path, side: int) -> None:
-    """Left: pixels under a triangle. Right: the texels of a texture and what a linear lookup makes of them."""
+    """Left: pixels under a triangle. Right: the texels of a texture and what a linear lookup gives."""
     figure, (image, texture) = sheet.row(2, width=4.6, height=3.6)
     corners = [(0.7, 0.4), (5.6, 1.3), (2.4, 3.8)]
     tri = torch.tensor([[0, 1, 2]])
     rast, _ = rg.rasterize(sheet.clip_of_pixels(corners, WIDTH, HEIGHT)[None], tri, (HEIGHT, WIDTH))
-    sheet.show(
-        image, 1 - 0.25 * rast[0, ..., 3], extent=(0, WIDTH, 0, HEIGHT), cmap="gray", vmin=0, vmax=1.0
-    )
+    sheet.show(image, 1 - 0.25 * rast[0, ..., 3], extent=(0, WIDTH, 0, HEIGHT), cmap="gray", vmin=0, vmax=1.0)
     sheet.outline(image, corners, tri, color=sheet.ORANGE)
     for column in range(WIDTH):
         for row in range(HEIGHT):
@@ -58,7 +56,9 @@ def grids(path: Path, side: int) -> None:
             texture.plot((column + 0.5) / 4, (row + 0.5) / 3, ".", color="white", markersize=5)
     texture.set(xticks=[0, 0.25, 0.5, 0.75, 1], yticks=[0, 1 / 3, 2 / 3, 1])
     texture.set_yticklabels(["0", "1/3", "2/3", "1"])
-    texture.set(xlabel="s, along columns", ylabel="t, along rows", title="a texture of 4 x 3 texels, linear filter")
+    texture.set(
+        xlabel="s, along columns", ylabel="t, along rows", title="a texture of 4 x 3 texels, linear filter"
+    )
     sheet.save(figure, path)
 
 

@@ -36,7 +36,9 @@ def triangle(path: Path, side: int) -> None:
         loss = (image - goal).square().mean()
         if step in shown:
             panel = panels[shown.index(step)]
-            sheet.show(panel, image, f"step {step}, loss {loss.item():.1g}", cmap="gray", extent=(-1, 1, -1, 1))
+            sheet.show(
+                panel, image, f"step {step}, loss {loss.item():.1g}", cmap="gray", extent=(-1, 1, -1, 1)
+            )
             sheet.outline(panel, TARGET.tolist(), TRI, color=sheet.ORANGE, linewidth=1.4)
         optimizer.zero_grad()
         loss.backward()

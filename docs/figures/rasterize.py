@@ -13,7 +13,7 @@ from . import sheet
 
 
 def coverage(path: Path, side: int) -> None:
-    """Three triangles that share edges: each pixel belongs to the one that holds its centre, and to no other."""
+    """Three triangles that share edges: each pixel belongs to the one that holds its centre."""
     width, height = 18, 10
     corners = [(1.2, 1.1), (9.7, 0.6), (16.6, 3.4), (12.1, 9.3), (3.4, 8.2)]
     tri = torch.tensor([[0, 1, 4], [1, 3, 4], [1, 2, 3]])

@@ -42,7 +42,9 @@ def filters(path: Path, side: int) -> None:
     # A texture whose level k holds the number k shows which level was looked up.
     numbers = [torch.full((1, 64 >> k, 64 >> k, 1), float(k)) for k in range(7)]
     level = rg.texture(numbers[0], uv, uv_da, mip=numbers[1:])
-    drawn = sheet.show(panels[3], sheet.covered(level[..., 0], rast), "mip level", cmap="magma", vmin=0, vmax=6)
+    drawn = sheet.show(
+        panels[3], sheet.covered(level[..., 0], rast), "mip level", cmap="magma", vmin=0, vmax=6
+    )
     figure.colorbar(drawn, ax=panels[3], shrink=0.7).ax.tick_params(labelsize=6)
     sheet.save(figure, path)
 
