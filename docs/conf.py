@@ -27,6 +27,9 @@ add_module_names = False
 
 html_theme = "furo"
 html_title = f"rastergrad {release}"
+html_theme_options = {
+    variables: {"code-font-size": "0.75rem"} for variables in ("light_css_variables", "dark_css_variables")
+}
 html_copy_source = False
 html_show_sphinx = False
 pygments_style, pygments_dark_style = "friendly", "github-dark"

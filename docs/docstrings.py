@@ -42,7 +42,7 @@ def prose(lines: list[str]) -> list[str]:
     for number, line in enumerate(lines):
         indented = line.startswith("    ")
         if indented and not drawing and (number == 0 or not lines[number - 1].strip()):
-            result += ["::", ""]
+            result += [".. code-block:: text", ""]
             drawing = True
         elif line.strip() and not indented:
             drawing = False

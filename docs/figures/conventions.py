@@ -14,7 +14,7 @@ WIDTH, HEIGHT = 6, 4
 
 def grids(path: Path, side: int) -> None:
     """Left: pixels under a triangle. Right: the texels of a texture and what a linear lookup gives."""
-    figure, (image, texture) = sheet.row(2, width=4.6, height=3.6)
+    figure, (image, texture) = sheet.row(2, width=4.2, height=3.3)
     corners = [(0.7, 0.4), (5.6, 1.3), (2.4, 3.8)]
     tri = torch.tensor([[0, 1, 2]])
     rast, _ = rg.rasterize(sheet.clip_of_pixels(corners, WIDTH, HEIGHT)[None], tri, (HEIGHT, WIDTH))
@@ -26,7 +26,8 @@ def grids(path: Path, side: int) -> None:
     image.set(xticks=[k + 0.5 for k in range(WIDTH)], yticks=[k + 0.5 for k in range(HEIGHT)])
     image.set_xticklabels(range(WIDTH))
     image.set_yticklabels(range(HEIGHT))
-    image.set(xlabel="column i", ylabel="row j", title="an image of 6 x 4 pixels, x/w and y/w at its corners")
+    image.set(xlabel="column i", ylabel="row j")
+    image.set_title("an image of 6 x 4 pixels, (x/w, y/w) at two corners", fontsize="small")
     for x, y, word in ((0, 0, "(-1, -1)"), (WIDTH, HEIGHT, "(1, 1)")):
         image.annotate(
             word,
@@ -56,9 +57,8 @@ def grids(path: Path, side: int) -> None:
             texture.plot((column + 0.5) / 4, (row + 0.5) / 3, ".", color="white", markersize=5)
     texture.set(xticks=[0, 0.25, 0.5, 0.75, 1], yticks=[0, 1 / 3, 2 / 3, 1])
     texture.set_yticklabels(["0", "1/3", "2/3", "1"])
-    texture.set(
-        xlabel="s, along columns", ylabel="t, along rows", title="a texture of 4 x 3 texels, linear filter"
-    )
+    texture.set(xlabel="s, along columns", ylabel="t, along rows")
+    texture.set_title("a texture of 4 x 3 texels, linear filter", fontsize="small")
     sheet.save(figure, path)
 
 

@@ -30,15 +30,13 @@ def triangle(path: Path, side: int) -> None:
     corners = START.clone().requires_grad_()
     optimizer = torch.optim.Adam([corners], lr=0.02)
     shown = (0, 20, 50, 100, 200)
-    figure, panels = sheet.row(len(shown), width=2.1, height=2.4)
+    figure, panels = sheet.row(len(shown), width=1.75, height=2.0)
     for step in range(shown[-1] + 1):
         image = _draw(corners, pixels)
         loss = (image - goal).square().mean()
         if step in shown:
             panel = panels[shown.index(step)]
-            sheet.show(
-                panel, image, f"step {step}, loss {loss.item():.1g}", cmap="gray", extent=(-1, 1, -1, 1)
-            )
+            sheet.show(panel, image, f"step {step}: {loss.item():.1g}", cmap="gray", extent=(-1, 1, -1, 1))
             sheet.outline(panel, TARGET.tolist(), TRI, color=sheet.ORANGE, linewidth=1.4)
         optimizer.zero_grad()
         loss.backward()

@@ -28,7 +28,7 @@ def perspective_correct(path: Path, side: int) -> None:
     flat, _ = rg.rasterize(pos / pos[..., 3:], tri, (side, side))
     affine, _ = rg.interpolate(uv, flat, tri)
 
-    figure, panels = sheet.row(4, height=2.9)
+    figure, panels = sheet.row(4, height=2.5)
     sheet.show(panels[0], sheet.on_white(color, rast)[0], "colours of four vertices")
     for panel, coordinates, fragments, title in (
         (panels[1], found, rast, "texture coordinates"),

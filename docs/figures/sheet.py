@@ -18,7 +18,7 @@ ORANGE, BLUE, GREEN, PINK, YELLOW, SKY = "#d55e00", "#0072b2", "#009e73", "#cc79
 UP = torch.tensor([0.0, 1.0, 0.0])
 
 
-def row(count: int, *, width: float = 2.4, height: float = 2.6) -> tuple[Figure, list[Any]]:
+def row(count: int, *, width: float = 2.1, height: float = 2.3) -> tuple[Figure, list[Any]]:
     """A figure with so many panels side by side, each width x height inches."""
     figure = Figure(figsize=(width * count, height), layout="constrained")
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
@@ -48,7 +48,7 @@ def on_white(color: Tensor, rast: Tensor) -> Tensor:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure on white paper, so that it can be read on a dark page too."""
-    figure.savefig(path, dpi=144, facecolor="white")
+    figure.savefig(path, dpi=144, facecolor="white", bbox_inches="tight", pad_inches=0.08)
 
 
 def clip_of_pixels(corners: Sequence[tuple[float, float]], width: int, height: int) -> Tensor:

@@ -31,11 +31,11 @@ def filters(path: Path, side: int) -> None:
     cam_from_world = look_at(
         torch.tensor([0.0, 1.0, 2.5]), torch.tensor([0.6, 0.2, 0.0]), torch.tensor([0.0, 1, 0])
     )
-    pos = project(perspective(0.6, 0.6, 0.1, 500.0) @ cam_from_world, floor)[None]
+    pos = project(perspective(0.06, 0.06, 0.1, 500.0) @ cam_from_world, floor)[None]
     rast, rast_db = rg.rasterize(pos, tri, (side, side))
     uv, uv_da = rg.interpolate(floor[:, [0, 2]].contiguous() / 2, rast, tri, rast_db, "all")
     tex = _pattern(64)
-    figure, panels = sheet.row(4, height=2.9)
+    figure, panels = sheet.row(4, height=2.5)
     for panel, mode in zip(panels, ("nearest", "linear", "linear-mipmap-linear")):
         color = rg.texture(tex, uv, uv_da, filter_mode=mode)
         sheet.show(panel, sheet.on_white(color, rast)[0], mode)
@@ -81,7 +81,7 @@ def cube(path: Path, side: int) -> None:
     t, s = torch.meshgrid(steps, steps, indexing="ij")
     grid = (sheet.checker(torch.stack([s, t], -1), squares=4) / 0.85).expand(32, 32, 3)
     tex = (faces[:, None, None] * grid)[None]
-    figure, panels = sheet.row(7, width=1.5, height=1.8)
+    figure, panels = sheet.row(7, width=1.3, height=1.6)
     for panel, face, name in zip(panels, tex[0], ("+x", "-x", "+y", "-y", "+z", "-z")):
         sheet.show(panel, face, f"face {name}")
     mesh = scenes.sphere(8000)
