@@ -105,6 +105,17 @@ def test_compile_without_a_graph_break(case: Case) -> None:
     compiled(case, "aot_eager")
 
 
+@every_case
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compile_of_a_vmap(case: Case) -> None:
+    function, inputs = case
+    value, _ = eager(case)
+    torch._dynamo.reset()
+    run = torch.compile(torch.func.vmap(function), fullgraph=True, backend="aot_eager")
+    got = run(*[torch.stack([x, x]) for x in inputs])
+    assert torch.allclose(got, value.expand(2), rtol=1e-5)
+
+
 # One case per primitive: a compilation by inductor takes seconds.
 @pytest.mark.parametrize("name", ["rasterize", "interpolate", "texture_trilinear", "antialias"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -300,11 +300,16 @@ def _register(primitive: Primitive, inputs: str, shapes: Forward) -> Callable[..
         results = backward_operator(*primitive.nested(flat), list(outputs), list(grads), wanted)
         return _regroup(primitive, _spread(wanted, results))
 
+    def mapped(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+        results, dims = _one_by_one(info.batch_size, in_dims, args, lambda *one: primitive(*one))
+        return bare(results), bare(dims)
+
     _LIBRARY.impl(name, run, "CompositeExplicitAutograd")
     _LIBRARY.impl(f"{name}_backward", run_backward, "CompositeExplicitAutograd")
     torch.library.register_fake(f"rastergrad::{name}", lambda *args: bare(shapes(*args)), lib=_LIBRARY)
     torch.library.register_fake(f"rastergrad::{name}_backward", fake_backward, lib=_LIBRARY)
     torch.library.register_autograd(f"rastergrad::{name}", differentiate, setup_context=setup, lib=_LIBRARY)
+    torch.library.register_vmap(f"rastergrad::{name}", mapped, lib=_LIBRARY)
     return operator
 
 
