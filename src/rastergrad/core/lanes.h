@@ -38,8 +38,13 @@ template <class T> struct Lanes {
     // Subtracting a zero vector, not adding it: -0 stays -0.
     RG_FN Lanes(T x) { for (int q = 0; q < kParts; q++) p[q] = x - Part{}; }
 
-    static RG_FN Lanes load(const T* from) { Lanes r; memcpy(&r, from, sizeof r); return r; }
-    RG_FN void store(T* to) const { memcpy(to, this, sizeof *this); }
+    // Register by register: GCC copies a whole struct through its integer registers.
+    static RG_FN Lanes load(const T* from) {
+        Lanes r;
+        for (int q = 0; q < kParts; q++) memcpy(&r.p[q], from + q * kWidth, sizeof r.p[q]);
+        return r;
+    }
+    RG_FN void store(T* to) const { for (int q = 0; q < kParts; q++) memcpy(to + q * kWidth, &p[q], sizeof p[q]); }
     static RG_FN Lanes iota() {
         alignas(64) static constexpr T kSteps[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
         return load(kSteps);
