@@ -22,7 +22,9 @@ class MipStack:
 
     __slots__ = ("cube", "data", "depth", "max_mip_level", "shape")
 
-    def __init__(self, data: Tensor, shape: tuple[int, ...], depth: int, cube: bool, max_mip_level: int | None) -> None:
+    def __init__(
+        self, data: Tensor, shape: tuple[int, ...], depth: int, cube: bool, max_mip_level: int | None
+    ) -> None:
         self.data = data
         self.shape = shape
         self.depth = depth
@@ -78,7 +80,9 @@ def check_texture(function: str, tex: Any, cube: bool) -> None:
     """Refuse what is no texture, or none of that kind."""
     check.floating(function, "tex", tex, "[N, 6, h, h, C]" if cube else "[N, h, w, C]", (5 if cube else 4,))
     if 0 in tex.shape[1:]:
-        raise ValueError(f"{function}: `tex` must have at least one texel and one channel; got {check.describe(tex)}.")
+        raise ValueError(
+            f"{function}: `tex` must have at least one texel and one channel; got {check.describe(tex)}."
+        )
     if cube and (tex.shape[1] != 6 or tex.shape[2] != tex.shape[3]):
         raise ValueError(
             f"{function}: `tex` must hold six square faces, [N, 6, h, h, C], for a cube map; got {check.describe(tex)}."
@@ -101,7 +105,9 @@ def limit(function: str, max_mip_level: Any) -> int | None:
             f"{function}: `max_mip_level` must be None or a whole number >= 0; got {check.describe(max_mip_level)}."
         )
     if max_mip_level < 0:
-        raise ValueError(f"{function}: `max_mip_level` must be None or a whole number >= 0; got {max_mip_level}.")
+        raise ValueError(
+            f"{function}: `max_mip_level` must be None or a whole number >= 0; got {max_mip_level}."
+        )
     return max_mip_level
 
 

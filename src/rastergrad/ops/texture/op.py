@@ -100,9 +100,9 @@ def lookup(
     mip_level_bias: Tensor | None = None,
     mip: MipStack | Sequence[Tensor] | None = None,
     *,
-    filter_mode: str,
-    boundary_mode: str,
-    max_mip_level: int | None,
+    filter_mode: str = "auto",
+    boundary_mode: str = "wrap",
+    max_mip_level: int | None = None,
     backend: str | None = None,
     circular_gradient: bool = True,
 ) -> Tensor:
@@ -144,7 +144,9 @@ def lookup(
         depth = len(mipmap.level_sizes(name, tex, most))
     named = {f"mip[{k}]": level for k, level in enumerate(levels)}
     data = None if stack is None else stack.data
-    device = check.same_device(name, tex=tex, uv=uv, uv_da=uv_da, mip_level_bias=mip_level_bias, mip=data, **named)
+    device = check.same_device(
+        name, tex=tex, uv=uv, uv_da=uv_da, mip_level_bias=mip_level_bias, mip=data, **named
+    )
 
     dtype = check.working_dtype(tex, uv, uv_da, mip_level_bias, *levels)
     tex, uv = check.prepared(tex, dtype), check.prepared(uv, dtype)
@@ -171,9 +173,7 @@ def lookup(
     return _primitive(tex, uv, uv_da, mip_level_bias, data, *modes, depth, int(circular_gradient), levels)[0]
 
 
-def _check_pixels(
-    name: str, tex: Tensor, uv: Any, uv_da: Any, mip_level_bias: Any, cube: bool
-) -> None:
+def _check_pixels(name: str, tex: Tensor, uv: Any, uv_da: Any, mip_level_bias: Any, cube: bool) -> None:
     width = 3 if cube else 2
     check.floating(name, "uv", uv, f"[N, H, W, {width}]", (4,), last=width)
     if 0 in uv.shape[1:3]:
