@@ -108,7 +108,7 @@ def assert_like_oracle(
         assert_gradients_close(got_grads[name], d, dtype=dtype, what=f"d_{name} {options}")
 
 
-# ---- oracle ---------------------------------------------------------------------------------------------------
+# ---- oracle ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("filter_mode", "boundary_mode"), MODES)
@@ -221,7 +221,7 @@ def test_gradcheck(filter_mode: str, boundary_mode: str) -> None:
     assert torch.autograd.gradcheck(run, leaves, eps=1e-7, atol=1e-5)
 
 
-# ---- properties -----------------------------------------------------------------------------------------------
+# ---- properties --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("filter_mode", "boundary_mode"), MODES)
@@ -328,7 +328,7 @@ def test_zero_upstream_keeps_nan_out() -> None:
         assert not grads["uv"][0, 2, 3].any()
 
 
-# ---- mip stacks -----------------------------------------------------------------------------------------------
+# ---- mip stacks --------------------------------------------------------------------------------------------
 
 
 def test_levels_are_averages() -> None:
@@ -395,7 +395,7 @@ def test_own_levels_are_checked() -> None:
             rg.texture(tex, uv, mip_level_bias=bias, mip=mip)
 
 
-# ---- cube maps ------------------------------------------------------------------------------------------------
+# ---- cube maps ---------------------------------------------------------------------------------------------
 
 
 def test_one_texel_faces_are_averages_of_three() -> None:
@@ -461,7 +461,7 @@ def test_one_infinite_component_looks_at_the_centre_of_its_face() -> None:
     assert not grads["uv"].any()
 
 
-# ---- hostile and unusual input --------------------------------------------------------------------------------
+# ---- hostile and unusual input -----------------------------------------------------------------------------
 
 STRANGE = [
     float("nan"),
@@ -522,7 +522,7 @@ def test_number_types() -> None:
 
 def test_views_of_any_stride() -> None:
     inputs = random_query(16, pixels=(6, 8))
-    want, want_grads = result(inputs, None, {})
+    want, _ = result(inputs, None, {})
     views = {}
     for name, x in inputs.items():
         padded = torch.full([s + 3 for s in x.shape], float("nan"), dtype=x.dtype)
@@ -576,7 +576,7 @@ def test_only_wanted_gradients_are_computed(monkeypatch: pytest.MonkeyPatch) -> 
         assert torch.equal(d, everything[wanted]), wanted
 
 
-# ---- bad input ------------------------------------------------------------------------------------------------
+# ---- bad input ---------------------------------------------------------------------------------------------
 
 TEX, UV, DA, BIAS = (
     torch.rand(2, 4, 4, 3),
@@ -653,7 +653,7 @@ def test_what_a_filter_does_not_use_is_ignored() -> None:
     assert torch.equal(limited, rg.texture(TEX, UV, filter_mode="linear"))
 
 
-# ---- ways in --------------------------------------------------------------------------------------------------
+# ---- ways in -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["internal", "prebuilt", "own"])
