@@ -129,7 +129,7 @@ def native_functions(backend: str) -> Functions:
         rasterize=draw,
         depth_layers=depth_layers,
         interpolate=lambda *args: room("interpolate").interpolate(*args, backend=backend),
-        texture=lambda *args, **options: room("texture").texture(
+        texture=lambda *args, **options: room("texture").lookup(
             *args, circular_gradient=False, backend=backend, **options
         ),
         antialias=lambda color, rast, pos, tri, **options: room("antialias").antialias(
