@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def line(r: Result) -> str:
-    """name | median (quartiles) | ratio to the target | fraction of copy bandwidth | speed-up over the peer"""
+    """name, median (quartiles), ratio to the target, fraction of copy bandwidth, speed-up over the peer"""
     target = "" if r.of_target is None else f"{r.of_target:5.2f} x target {r.target_ms:g}"
     band = "" if r.bandwidth is None else f"{100 * r.bandwidth:3.0f} % of copy"
     peer = "" if r.speedup is None else f"{r.speedup:5.1f} x faster than {r.peer} ({r.peer_ms:.2f} ms)"

@@ -69,6 +69,18 @@ def reference_functions(subpixel_bits: int = 8) -> Functions:
             )
             yield rast, rast_db
 
+    def interpolate(
+        attr: Tensor,
+        rast: Tensor,
+        tri: Tensor,
+        rast_db: Tensor | None,
+        diff_attrs: str | Sequence[int] | None,
+    ) -> tuple[Tensor, Tensor]:
+        A = attr.shape[-1]
+        listed = range(A) if isinstance(diff_attrs, str) else diff_attrs
+        resolved = None if listed is None else [int(j) + A if j < 0 else int(j) for j in listed]
+        return room("interpolate").interpolate(attr, rast, tri.long(), rast_db, resolved)
+
     def texture(*args: Any, filter_mode: str, **options: Any) -> Tensor:
         if options["max_mip_level"] == 0 and "mipmap" in filter_mode:
             filter_mode = "linear"
@@ -78,9 +90,7 @@ def reference_functions(subpixel_bits: int = 8) -> Functions:
     return Functions(
         rasterize=lambda *args, **options: next(depth_layers(*args, **options)),
         depth_layers=depth_layers,
-        interpolate=lambda attr, rast, tri, rast_db, diff_attrs: room("interpolate").interpolate(
-            attr, rast, tri.long(), rast_db, diff_attrs
-        ),
+        interpolate=interpolate,
         texture=texture,
         antialias=lambda color, rast, pos, tri, **options: room("antialias").antialias(
             color, rast, pos, tri.long(), **options
@@ -90,10 +100,9 @@ def reference_functions(subpixel_bits: int = 8) -> Functions:
 
 def native_functions(backend: str) -> Functions:
     """The public functions of the rooms, on one backend."""
-    from rastergrad.ops.antialias import op as antialias
-    from rastergrad.ops.interpolate import op as interpolate
-    from rastergrad.ops.rasterize import op as rasterize
-    from rastergrad.ops.texture import op as texture
+
+    def room(name: str) -> ModuleType:
+        return importlib.import_module(f"rastergrad.ops.{name}.op")
 
     def without_bad(tri: Tensor, pos: Tensor) -> Tensor:
         """Triangles with an index out of range become (0, 0, 0): never drawn, ids unchanged."""
@@ -101,7 +110,7 @@ def native_functions(backend: str) -> Functions:
         return torch.where(bad, 0, tri)
 
     def draw(pos: Tensor, tri: Tensor, size: tuple[int, int], **options: Any) -> tuple[Tensor, Tensor]:
-        return rasterize.rasterize(
+        return room("rasterize").rasterize(
             pos, without_bad(tri, pos), size, depth_grad=False, backend=backend, **options
         )
 
@@ -110,20 +119,20 @@ def native_functions(backend: str) -> Functions:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As many layers as are asked for: empty ones follow where the native iterator stops."""
         tri = without_bad(tri, pos)
-        layers = rasterize.depth_layers(pos, tri, size, depth_grad=False, backend=backend, **options)
+        layers = room("rasterize").depth_layers(pos, tri, size, depth_grad=False, backend=backend, **options)
         yield from layers
-        nothing = rasterize.rasterize(pos, tri[:0], size, backend=backend, **options)
+        nothing = room("rasterize").rasterize(pos, tri[:0], size, backend=backend, **options)
         while True:
             yield nothing
 
     return Functions(
         rasterize=draw,
         depth_layers=depth_layers,
-        interpolate=lambda *args: interpolate.interpolate(*args, backend=backend),
-        texture=lambda *args, **options: texture.texture(
+        interpolate=lambda *args: room("interpolate").interpolate(*args, backend=backend),
+        texture=lambda *args, **options: room("texture").texture(
             *args, circular_gradient=False, backend=backend, **options
         ),
-        antialias=lambda color, rast, pos, tri, **options: antialias.antialias(
+        antialias=lambda color, rast, pos, tri, **options: room("antialias").antialias(
             color, rast, pos, without_bad(tri, pos), backend=backend, **options
         ),
     )
@@ -170,11 +179,7 @@ class GoldenModule:
         rast_db: Tensor | None = None,
         diff_attrs: str | Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        A = attr.shape[-1]
-        if isinstance(diff_attrs, str):
-            diff_attrs = range(A)
-        listed = None if diff_attrs is None else [int(j) + A if j < 0 else int(j) for j in diff_attrs]
-        return self.functions.interpolate(attr, rast, tri, rast_db, listed)
+        return self.functions.interpolate(attr, rast, tri, rast_db, diff_attrs)
 
     def texture(
         self,

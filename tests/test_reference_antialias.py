@@ -145,7 +145,7 @@ def test_ids_without_a_triangle_are_background(other):
 
 def test_triangles_with_bad_vertices_make_no_pair():
     for bad in (-1, 3, 9):
-        expect(blended(left_of(1.8), [[bad, 1, 2], [0, 1, 2]], row([1, 1, 0, 0])), {})
+        expect(blended(left_of(1.8), [[0, 1, bad], [0, 1, 2]], row([1, 1, 0, 0])), {})
 
 
 def test_range_mode_and_minibatch():
@@ -239,19 +239,20 @@ def test_gradient_against_finite_differences():
         assert torch.autograd.gradcheck(lambda c, p: antialias(c, rast, p, tri), inputs, rtol=2e-3, atol=1e-4)
 
 
-def pos_gradient(x: float, upstream: list, color: list = COLOR, **options) -> Tensor:
+def pos_gradient(x: float, upstream: list, color: list = COLOR, tri: tuple = (0, 1, 2), **options) -> Tensor:
     """Gradient [3, 4] to the triangle left of x, for an upstream on the row of pixels."""
     pos = left_of(x).requires_grad_()
-    image = blended(pos, [[0, 1, 2]], row([1, 1, 0, 0]), color, **options)
+    image = blended(pos, [list(tri)], row([1, 1, 0, 0]), color, **options)
     return torch.autograd.grad(image, pos, torch.tensor(upstream, dtype=torch.float64))[0][0]
 
 
-def test_position_gradient_by_hand():
+@pytest.mark.parametrize("tri", [(0, 1, 2), (1, 0, 2)])
+def test_position_gradient_by_hand(tri):
     """Edge from (1.8, -9) to (1.8, 10): at y = 1/2 its ends weigh 9.5 and 9.5 of 19 (+ 1/1000).
 
     alpha = 1/2 - (x - 1.5), so d out[1] / dx = -(color[2] - color[1]), and 2 px are one NDC unit.
     """
-    got = pos_gradient(1.8, [0, 1, 0, 0])
+    got = pos_gradient(1.8, [0, 1, 0, 0], tri=tri)
     x_slope = -0.6 * 2 * 9.5 / 19.001
     # Moving up by dy changes nothing on an exactly vertical edge, but for the stabiliser: (1 - 19/19.001) Xc.
     y_slope = 0.6 / 19.001 * 0.5 * (0.3 - 0.3 * 19 / 19.001)

@@ -151,6 +151,16 @@ def test_triangle_behind_the_camera():
     assert not rasterize(pos, torch.tensor([[0, 1, 2]]), 4, 4)[0].any()
 
 
+def test_fan_starts_at_the_crossing_of_the_closing_edge():
+    """The closing edge 2 -> 0 leaves the frustum at (1, 0.3): the walk, and so the fan, begins there."""
+    triangle = torch.tensor([[3.0, -0.3], [-3.0, -0.3], [0.0, 0.6]], dtype=torch.float64)
+    corners = torch.cat((triangle, torch.zeros(3, 1), torch.ones(3, 1)), 1)[None]
+    fan, owner = reference._clipped(corners)
+    walk = torch.tensor([[1.0, 0.3], [1.0, -0.3], [-1.0, -0.3], [-1.0, 0.3], [0.0, 0.6]], dtype=torch.float64)
+    torch.testing.assert_close(fan[..., :2], torch.stack([walk[[0, k, k + 1]] for k in (1, 2, 3)]))
+    assert owner.tolist() == [0, 0, 0]
+
+
 @pytest.mark.parametrize(("sign", "rows"), [(1.0, (2, 3)), (-1.0, (0, 1))])
 def test_near_and_far_plane(sign, rows):
     """A full-screen square with z/w = y - sign: half of it lies within -1..1."""
@@ -270,9 +280,11 @@ def test_perspective():
 def test_values_stay_in_range_where_a_sample_is_outside_the_exact_triangle():
     """Snapping draws the sample although the exact edge misses it by a thousandth of a pixel."""
     pos = on_screen([(0.501, 0), (0.501, 2), (2, 1)], (2, 2))
+    pos[0, :2, 2], pos[0, 2, 2] = 1, -1
     rast, rast_db, _ = rasterize(pos, torch.tensor([[0, 1, 2]]), 2, 2)
     assert rast[0, :, 0, 3].tolist() == [1, 1]
     assert (rast[0, :, 0, :2].sum(1) <= 1).all()
+    assert (rast[0, :, 0, 2] == 1).all()
     assert torch.isfinite(rast_db).all()
 
 
@@ -343,7 +355,7 @@ def test_large_triangles_over_a_wide_image_in_several_chunks(monkeypatch):
     whole = rasterize(pos, tri, 31, 45)
     upstream = torch.randn(2, 2, 31, 45, 4, generator=generator)
     expected = torch.autograd.grad(whole[:2], pos, tuple(upstream))[0]
-    for name, size in (("CORNERS_PER_CHUNK", 7), ("CANDIDATES_PER_CHUNK", 1000), ("PIXELS_PER_CHUNK", 64)):
+    for name, size in (("CORNERS_PER_CHUNK", 7), ("CANDIDATES_PER_CHUNK", 300), ("PIXELS_PER_CHUNK", 64)):
         monkeypatch.setattr(reference, name, size)
     parts = rasterize(pos, tri, 31, 45)
     assert all(torch.equal(a, b) for a, b in zip(whole, parts))
@@ -435,18 +447,19 @@ def test_zero_upstream_keeps_overflow_out():
     assert poisoned[:, 3:].isnan().any()
 
 
-def test_stabiliser():
-    """For a small triangle the gradient is that of A_0 / (S + 1e-6), not of A_0 / S."""
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_stabiliser(side):
+    """For a small triangle of area S the gradient is that of A_0 / (S + 1e-6 sign(S)), not of A_0 / S."""
     corners = torch.tensor([[0.0, 0.0], [1e-2, 0.0], [0.0, 1e-2]], dtype=torch.float64) - 0.002
+    corners = corners if side > 0 else corners[[0, 2, 1]]
     pos = torch.cat((corners, torch.zeros(3, 1), torch.ones(3, 1)), 1)[None]
     tri = torch.tensor([[0, 1, 2]])
     pos.requires_grad_()
     rast, _, _ = rasterize(pos, tri, 1, 1)
     assert rast[0, 0, 0, 3] == 1
     got = torch.autograd.grad(rast[0, 0, 0, 0], pos)[0]
-    area = 1e-4
     # Corner 0 does not move A_0, and moves S by (y1 - y2, x2 - x1) at w = 1.
-    u, total = 0.6 * area / (area + 1e-6), area + 1e-6
+    u, total = 0.6 * 1e-4 / (1e-4 + 1e-6), side * (1e-4 + 1e-6)
     (x1, y1), (x2, y2) = pos.detach()[0, 1:, :2].tolist()
     d_corner0 = torch.tensor([-u * (y1 - y2), -u * (x2 - x1)], dtype=torch.float64) / total
     torch.testing.assert_close(got[0, 0, :2], d_corner0, atol=0, rtol=1e-9)

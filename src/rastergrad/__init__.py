@@ -2,8 +2,26 @@
 """rastergrad: differentiable rasterisation for PyTorch, in four primitives."""
 
 from .core.native import memory_use, release_memory
+from .ops.antialias.op import antialias
+from .ops.antialias.topology import EdgeTopology, edge_topology
 from .ops.interpolate.op import interpolate
+from .ops.rasterize.op import depth_layers, rasterize
+from .ops.texture.mipmap import MipStack, build_mipmaps
+from .ops.texture.op import texture
 
 __version__ = "0.1.0"
 
-__all__ = ["interpolate", "memory_use", "release_memory"]
+# In pipeline order.
+__all__ = [  # noqa: RUF022
+    "rasterize",
+    "depth_layers",
+    "interpolate",
+    "build_mipmaps",
+    "MipStack",
+    "texture",
+    "edge_topology",
+    "EdgeTopology",
+    "antialias",
+    "memory_use",
+    "release_memory",
+]

@@ -12,6 +12,11 @@ def resolve(function: str, backend: str | None, device: torch.device) -> str:
     """The backend's name. None chooses by device; devices without kernels of their own use the reference in
     plain PyTorch.
     """
+    if device.type == "mps":
+        raise ValueError(
+            f"{function}: tensors on {device} cannot be used: there are no kernels for it yet, and the "
+            "reference needs float64, which it lacks. Move them with `.cpu()`: the CPU kernels are quick."
+        )
     if backend is None:
         return "cpu" if device.type == "cpu" else "reference"
     check.choice(function, "backend", backend, BACKENDS)

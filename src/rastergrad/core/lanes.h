@@ -38,8 +38,15 @@ template <class T> struct Lanes {
     // Subtracting a zero vector, not adding it: -0 stays -0.
     RG_FN Lanes(T x) { for (int q = 0; q < kParts; q++) p[q] = x - Part{}; }
 
-    static RG_FN Lanes load(const T* from) { Lanes r; memcpy(&r, from, sizeof r); return r; }
-    RG_FN void store(T* to) const { memcpy(to, this, sizeof *this); }
+    // Register by register: gcc moves the whole by 16 bytes through the stack, and reading that back wider stalls.
+    static RG_FN Lanes load(const T* from) {
+        Lanes r;
+        for (int q = 0; q < kParts; q++) memcpy(&r.p[q], from + q * kWidth, sizeof(Part));
+        return r;
+    }
+    RG_FN void store(T* to) const {
+        for (int q = 0; q < kParts; q++) memcpy(to + q * kWidth, &p[q], sizeof(Part));
+    }
     static RG_FN Lanes iota() {
         alignas(64) static constexpr T kSteps[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
         return load(kSteps);
@@ -90,7 +97,7 @@ using lanes_i = Lanes<int32_t>;
 template <class To, class From> RG_FN Lanes<To> bits_as(Lanes<From> a) {
     static_assert(sizeof(To) == sizeof(From), "bits_as keeps the width");
     Lanes<To> r;
-    memcpy(&r, &a, sizeof r);
+    for (int q = 0; q < Lanes<To>::kParts; q++) r.p[q] = (typename Lanes<To>::Part)a.p[q];
     return r;
 }
 

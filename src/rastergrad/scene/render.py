@@ -34,7 +34,7 @@ def render_color(
     color = albedo(mesh, rast, rast_db, backend=backend)
     world_from_cam = torch.linalg.inv(camera.cam_from_world)
     covered = (rast[..., 3:] > 0).to(color)
-    lit = light(color[..., :3], normal, world_from_cam, up) * covered
+    lit = light(color[..., :3], normal, world_from_cam, up)
     return rg.antialias(torch.cat([lit, covered], dim=-1), rast, pos, mesh.tri, backend=backend)[0]
 
 

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+// Antialiasing on the CPU. An image is cut into strips of rows. A strip writes its own rows only, so a pair across the border of two strips
+// is examined by both, and each applies what falls to its side: no order depends on threads.
+#include "kernels.h"
+#include "rows.h"
+#include "scan.h"
+#include "scatter.h"
+#include "topology.h"
+
+RG_BEGIN
+namespace {
+
+template <class T> struct ForwardArgs {
+    Scene<T> scene;
+    const T* color;  // [images][height][width][channels]
+    T* out;          // like color
+    int64_t channels;
+};
+
+template <class T> struct BackwardArgs {
+    Scene<T> scene;
+    const T* color;  // as in ForwardArgs
+    const T* d_out;  // like color
+    T* d_color;      // like color, or null: not wanted
+    T* d_pos;        // like pos, or null
+    int64_t channels;
+    double boost;    // of d_pos
+};
+
+constexpr int64_t kStripPixels = 16384;
+constexpr int64_t kStreamBytes = int64_t(4) << 20;  // outputs above do not stay in the caches anyway
+
+// Rows of an image in strips of about kStripPixels.
+struct Strips {
+    int64_t rows, per_image;
+    Strips(int64_t height, int64_t width)
+        : rows(maximum(kStripPixels / width, int64_t(1))), per_image((height + rows - 1) / rows) {}
+};
+
+// step(row, visible part of the work): loads ids row by row and hands over each pair that touches a row of the strip [begin, end).
+// before(row): `row` becomes the first of the two rows in hand, the next one the second. after(row): `row` has met all its pairs.
+template <class T, class Before, class Visit, class After>
+void walk_strip(PairScan<T>& scan, int64_t height, int64_t begin, int64_t end, Before&& before, Visit&& visit, After&& after) {
+    scan.load(begin ? begin - 1 : begin);
+    before(begin - 1);
+    if (begin) {
+        scan.load(begin);
+        scan.vertical(begin - 1, [&](const Pair<T>& pair) { visit(begin - 1, pair); });
+    }
+    for (int64_t row = begin; row < end; row++) {
+        before(row);
+        scan.horizontal(row, [&](const Pair<T>& pair) { visit(row, pair); });
+        if (row + 1 < height) {
+            scan.load(row + 1);
+            scan.vertical(row, [&](const Pair<T>& pair) { visit(row, pair); });
+        }
+        after(row);
+    }
+}
+
+// Where a pair's two pixels lie in the rows in hand; null if that row belongs to another strip.
+template <class T> struct Ends { T *pixel0, *pixel1; };
+template <class T> RG_FN Ends<T> ends_of(const RowPair<T>& rows, const Pair<T>& pair, int64_t channels) {
+    const int64_t at = pair.column * channels;
+    T* const row1 = pair.axis == Axis::kHorizontal ? rows.first() : rows.second();
+    const int64_t at1 = pair.axis == Axis::kHorizontal ? at + channels : at;
+    return {rows.first() ? rows.first() + at : nullptr, row1 ? row1 + at1 : nullptr};
+}
+
+template <class T> void forward_strip(const ForwardArgs<T>& a, const Silhouettes<T>& silhouettes, int64_t image, int64_t begin, int64_t end) {
+    const Scene<T>& s = a.scene;
+    const int64_t width = s.width * a.channels, first = image * s.height * width;
+    Arena arena;
+    PairScan<T> scan(s, silhouettes, image, arena);
+    RowPair<T> rows(width, s.images * s.height * width * int64_t(sizeof(T)) >= kStreamBytes, arena);
+    walk_strip(scan, s.height, begin, end,
+        [&](int64_t row) { rows.advance(row + 1 < end ? a.color + first + (row + 1) * width : nullptr); },
+        [&](int64_t row, const Pair<T>& pair) {
+            const Ends<T> ends = ends_of(rows, pair, a.channels);
+            T* const target = blends_first(pair.weight) ? ends.pixel0 : ends.pixel1;
+            if (!target) return;
+            const T* color0 = a.color + first + row * width + pair.column * a.channels;
+            const T* color1 = color0 + (pair.axis == Axis::kHorizontal ? a.channels : width);
+            for (int64_t c = 0; c < a.channels; c++) target[c] += blend(pair.weight, color0[c], color1[c]);
+        },
+        [&](int64_t row) { rows.write_first(a.out + first + row * width); });
+}
+
+template <class Body> void for_each_strip(int64_t threads, int64_t images, int64_t height, int64_t width, Body&& body) {
+    const Strips strips(height, width);
+    parallel_for(threads, images * strips.per_image, 1, [&](int worker, int64_t from, int64_t to) {
+        for (int64_t s = from; s < to; s++) {
+            const int64_t begin = s % strips.per_image * strips.rows;
+            body(worker, s, s / strips.per_image, begin, minimum(begin + strips.rows, height));
+        }
+    });
+}
+
+template <class T> int64_t forward(const ForwardArgs<T>& a) {
+    const Scene<T>& s = a.scene;
+    if (s.images * a.channels == 0) return 0;
+    const Silhouettes<T> silhouettes(s);
+    for_each_strip(s.threads, s.images, s.height, s.width, [&](int, int64_t, int64_t image, int64_t begin, int64_t end) {
+        forward_strip(a, silhouettes, image, begin, end);
+        stream_fence();
+    });
+    return 0;
+}
+
+// The gradient of the pair's two edge vertices, for d_weight; nothing where the crossing itself has no finite derivative.
+template <class T>
+void scatter_edge(const Scene<T>& s, int64_t image, const Pair<T>& pair, T d_weight, RowScatter<T>& scatter, int worker, int64_t strip) {
+    const Vec2<T> half{T(s.width) / 2, T(s.height) / 2};
+    Vec2<T> d_p[2] = {{0, 0}, {0, 0}};
+    steady_crossing_adjoint(pair.p1, pair.p2, T(-1), d_p[0], d_p[1]);
+    const int64_t vertex[2] = {pair.vertex1, pair.vertex2};
+    T d_vertex[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+    for (int e = 0; e < 2; e++) {
+        const T* v = s.pos + image * s.pos_image_stride + 4 * vertex[e];
+        T* d = d_vertex[e];
+        screen_position_adjoint(v[0], v[1], v[3], half, pair.axis == Axis::kVertical ? turned(d_p[e]) : d_p[e], d[0], d[1], d[3]);
+        if (!is_finite(d[0]) || !is_finite(d[1]) || !is_finite(d[3])) return;
+    }
+    const int64_t base = s.pos_image_stride ? image * s.vertices : 0;
+    for (int e = 0; e < 2; e++) {
+        T* to = scatter.append(worker, strip, base + vertex[e]);
+        for (int k = 0; k < 4; k++) to[k] = d_weight * d_vertex[e][k];
+    }
+}
+
+template <class T>
+void backward_strip(const BackwardArgs<T>& a, const Silhouettes<T>& silhouettes, RowScatter<T>* scatter, int worker, int64_t strip,
+                    int64_t image, int64_t begin, int64_t end) {
+    const Scene<T>& s = a.scene;
+    const int64_t width = s.width * a.channels, first = image * s.height * width;
+    Arena arena;
+    PairScan<T> scan(s, silhouettes, image, arena);
+    RowPair<T> rows(a.d_color ? width : 0, s.images * s.height * width * int64_t(sizeof(T)) >= kStreamBytes, arena);
+    walk_strip(scan, s.height, begin, end,
+        [&](int64_t row) { if (a.d_color) rows.advance(row + 1 < end ? a.d_out + first + (row + 1) * width : nullptr); },
+        [&](int64_t row, const Pair<T>& pair) {
+            const int64_t at0 = first + row * width + pair.column * a.channels;
+            const int64_t at1 = at0 + (pair.axis == Axis::kHorizontal ? a.channels : width);
+            const T* g = a.d_out + (blends_first(pair.weight) ? at0 : at1);
+            const Ends<T> d = ends_of(rows, pair, a.channels);
+            T d_weight = 0;
+            for (int64_t c = 0; c < a.channels; c++) {
+                T d_color0 = 0, d_color1 = 0;
+                blend_adjoint(pair.weight, a.color[at0 + c], a.color[at1 + c], g[c], d_weight, d_color0, d_color1);
+                if (d.pixel0) d.pixel0[c] += d_color0;
+                if (d.pixel1) d.pixel1[c] += d_color1;
+            }
+            // A pair across strips belongs to the strip of its first pixel.
+            if (!scatter || row < begin || d_weight == 0 || !weight_moves(pair.weight)) return;
+            scatter_edge(s, image, pair, d_weight * T(a.boost), *scatter, worker, strip);
+        },
+        [&](int64_t row) { if (a.d_color) rows.write_first(a.d_color + first + row * width); });
+}
+
+template <class T> int64_t backward(const BackwardArgs<T>& a) {
+    const Scene<T>& s = a.scene;
+    const int64_t vertex_rows = s.pos_image_stride ? s.images * s.vertices : s.vertices;
+    if (s.images * a.channels == 0) {
+        if (a.d_pos && vertex_rows) memset(a.d_pos, 0, size_t(vertex_rows) * 4 * sizeof(T));
+        return 0;
+    }
+    const Silhouettes<T> silhouettes(s);
+    auto run = [&](RowScatter<T>* scatter) {
+        for_each_strip(s.threads, s.images, s.height, s.width, [&](int worker, int64_t strip, int64_t image, int64_t begin, int64_t end) {
+            backward_strip(a, silhouettes, scatter, worker, strip, image, begin, end);
+            stream_fence();
+        });
+    };
+    if (!a.d_pos) {
+        run(nullptr);
+        return 0;
+    }
+    RowScatter<T> scatter(s.threads, s.images * Strips(s.height, s.width).per_image, vertex_rows, 4);
+    run(&scatter);
+    scatter.sum_into(a.d_pos);
+    return 0;
+}
+
+}  // namespace
+
+constexpr Kernel kAntialiasKernels[] = {
+    RG_KERNEL("antialias_forward_f32", ForwardArgs<float>, forward<float>),
+    RG_KERNEL("antialias_forward_f64", ForwardArgs<double>, forward<double>),
+    RG_KERNEL("antialias_backward_f32", BackwardArgs<float>, backward<float>),
+    RG_KERNEL("antialias_backward_f64", BackwardArgs<double>, backward<double>),
+    RG_KERNEL("antialias_topology", TopologyArgs, build_topology),
+    RG_KERNEL("antialias_fingerprint", FingerprintArgs, fingerprint),
+};
+
+RG_END
+
+RG_ROOM_TABLE(antialias, rg::RG_ISA::kAntialiasKernels)

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: MIT
+"""antialias: pixels on silhouettes blend with their neighbours, which makes images differentiable."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core import check, dispatch, native
+from ...core.autograd import Primitive
+from . import reference
+from .topology import EdgeTopology, built, matching
+
+# ---- public function --------------------------------------------------------------------------------------
+
+
+def antialias(
+    color: Tensor,
+    rast: Tensor,
+    pos: Tensor,
+    tri: Tensor,
+    *,
+    topology: EdgeTopology | None = None,
+    pos_gradient_boost: float = 1.0,
+    backend: str | None = None,
+    strict: bool = True,
+) -> Tensor:
+    """Antialias the silhouette edges in an image, and so give visibility a gradient.
+
+    Two neighbouring pixels that see different triangles have an edge between them. If it is a silhouette, and
+    crosses the line between the two centres, the pixel whose square it enters takes over part of the other
+    one's colour::
+
+        +-------+-------+      edge at distance c from the centre of the covered pixel A:
+        |   A   |   B   |      c > 1/2: B gains (c - 1/2) (A - B)
+        |   +---|/--+   |      c < 1/2: A gains (1/2 - c) (B - A)
+        +-------/-------+
+
+    Args:
+        color: image, float [N, H, W, C].
+        rast: fragment buffer of `rasterize`, float [N, H, W, 4]: (u, v, z/w, id).
+        pos: clip-space positions that were rasterised, float [N, V, 4], or [V, 4] for all images.
+        tri: vertex indices that were rasterised, integer [T, 3].
+        topology: result of `edge_topology(tri)`; None finds it out, or remembers it.
+        pos_gradient_boost: multiplies the gradient of `pos`. 1 is the exact gradient; larger values let the
+            sparse silhouettes of small images weigh more against other gradients.
+        backend: None chooses by device; "cpu" or "reference".
+        strict: whether a vertex index out of range is an error; if not, such triangles count as absent.
+
+    Returns:
+        The blended image, float [N, H, W, C].
+
+    Gradients:
+        To `color`, and to x, y, w of `pos` (z decides order only). None to `rast` and `tri`. Only pixels on
+        silhouettes contribute to `pos`; where a crossing lies beyond a pixel centre it is clamped and has no
+        gradient. Intersections of surfaces have no edge, hence neither blending nor gradient. A zero upstream
+        gradient contributes nothing, even where colours are not finite; a crossing without a finite
+        derivative (w = 0) contributes nothing to `pos`.
+
+    Errors:
+        TypeError for what is no tensor of the right kind. ValueError for shapes that do not fit, for a
+        topology of another mesh, and (with `strict`) for a vertex index out of range, naming the triangle.
+
+    Cost:
+        One pass over `color` and `rast`, bound by memory, plus some 20 ns per pair of pixels on a silhouette.
+        Without `topology`: see `edge_topology`. Bitwise deterministic. Does not synchronise.
+
+    Source:
+        Laine et al. 2020, section 3.5.
+
+    Example:
+        >>> import torch, rastergrad as rg
+        >>> pos = torch.tensor([[-1.0, -1, 0, 1], [0.2, -1, 0, 1], [-1, 3, 0, 1]], requires_grad=True)
+        >>> tri = torch.tensor([[0, 1, 2]])
+        >>> rast, _ = rg.rasterize(pos[None], tri, (8, 8))
+        >>> mask = (rast[..., 3:] > 0).float()
+        >>> image = rg.antialias(mask, rast, pos[None], tri)
+        >>> image.mean().backward()
+        >>> bool(pos.grad[1, 0] > 0)
+        True
+    """
+    name = "antialias"
+    check.floating(name, "color", color, "[N, H, W, C]", (4,))
+    check.floating(name, "rast", rast, "[N, H, W, 4]", (4,), last=4)
+    check.floating(name, "pos", pos, "[N, V, 4] or [V, 4]", (2, 3), last=4)
+    tri = check.triangles(name, "tri", tri)
+    _check_shapes(color, rast, pos)
+    if topology is not None:
+        topology = matching(name, topology, tri)
+    boost = _boost(pos_gradient_boost)
+    check.flag(name, "strict", strict)
+    device = check.same_device(
+        name, color=color, rast=rast, pos=pos, tri=tri, topology=None if topology is None else topology.twins
+    )
+    dtype = check.working_dtype(color, rast, pos)
+    color, rast, pos = check.prepared(color, dtype), check.prepared(rast, dtype), check.prepared(pos, dtype)
+    if dispatch.resolve(name, backend, device) == "reference":
+        if strict:
+            _check_indices(tri, pos.shape[-2])
+        opposites = None if topology is None else _opposites(topology, tri)
+        return reference.antialias(color, rast, pos, tri.long(), opposites, pos_gradient_boost=boost)
+    twins, bounds = (None, None) if topology is None else (topology.twins, topology.bounds)
+    (image,) = _primitive(color, rast, pos, tri, twins, bounds, boost, strict)
+    return image
+
+
+def _check_shapes(color: Tensor, rast: Tensor, pos: Tensor) -> None:
+    if color.shape[:3] != rast.shape[:3]:
+        raise ValueError(
+            f"antialias: `color` must have the images, height and width of `rast`, {list(rast.shape[:3])}; "
+            f"got {check.describe(color)}."
+        )
+    if color.shape[1] == 0 or color.shape[2] == 0:
+        raise ValueError(
+            f"antialias: `color` must have a height and width above 0; got {check.describe(color)}."
+        )
+    if pos.ndim == 3 and pos.shape[0] != color.shape[0]:
+        raise ValueError(
+            f"antialias: `pos` must have {color.shape[0]} images, as `color` does, or be [V, 4]; "
+            f"got {check.describe(pos)}."
+        )
+
+
+def _boost(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"antialias: `pos_gradient_boost` must be a number; got {check.describe(value)}."
+        ) from None
+
+
+def _check_indices(tri: Tensor, vertices: int) -> None:
+    """Refuse vertex indices out of range."""
+    bad = ((tri < 0) | (tri >= vertices)).any(1)
+    if not bool(bad.any()):
+        return
+    first = int(bad.nonzero()[0, 0])
+    raise ValueError(
+        f"antialias: `tri` must hold indices in [0, {vertices}), as `pos` has {vertices} vertices; "
+        f"got {tri[first].tolist()} in triangle {first}. Pass the `pos` and `tri` that were rasterised."
+    )
+
+
+def _opposites(topology: EdgeTopology, tri: Tensor) -> Tensor:
+    """The opposite vertex across each edge, int64 [T, 3], or -1: what the reference takes."""
+    twins = topology.twins.long()
+    corners = tri.long().reshape(-1)
+    return torch.where(twins >= 0, corners[twins.clamp(min=0)], -1) if len(corners) else twins
+
+
+# ---- forward ----------------------------------------------------------------------------------------------
+
+_FORWARD = native.kernels("antialias_forward")
+_BACKWARD = native.kernels("antialias_backward")
+
+
+def _twins(pos: Tensor, tri: Tensor, twins: Tensor | None, bounds: Tensor | None, strict: bool) -> Tensor:
+    vertices = pos.shape[-2]
+    if twins is None or bounds is None:
+        twins, bounds = built(tri, vertices)
+    lowest, highest = bounds.tolist()
+    if lowest >= 0 and highest < vertices:
+        return twins
+    if strict:
+        _check_indices(tri, vertices)
+    # Bad triangles that a given topology has entered must not hide the neighbours of good ones.
+    return built(tri, vertices)[0]
+
+
+def _scene(rast: Tensor, pos: Tensor, tri: Tensor, twins: Tensor) -> tuple[int, ...]:
+    images, height, width, _ = rast.shape
+    vertices = pos.shape[-2]
+    pointers = rast.data_ptr(), pos.data_ptr(), tri.data_ptr(), twins.data_ptr()
+    stride = 4 * vertices if pos.ndim == 3 else 0
+    return *pointers, images, height, width, vertices, tri.shape[0], stride, native.threads()
+
+
+def _forward(
+    color: Tensor,
+    rast: Tensor,
+    pos: Tensor,
+    tri: Tensor,
+    twins: Tensor | None,
+    bounds: Tensor | None,
+    boost: float,
+    strict: bool,
+) -> tuple[Tensor, ...]:
+    twins = _twins(pos, tri, twins, bounds, strict)
+    image = native.empty(color.shape, color.dtype)
+    native.call(
+        _FORWARD[color.dtype],
+        *_scene(rast, pos, tri, twins),
+        color.data_ptr(),
+        image.data_ptr(),
+        color.shape[-1],
+    )
+    return (image,)
+
+
+# ---- backward ---------------------------------------------------------------------------------------------
+
+
+def _backward(
+    needs: Sequence[bool], inputs: Sequence[Any], outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> Sequence[Tensor | None]:
+    color, rast, pos, tri, twins, bounds, boost, _ = inputs
+    (d_image,) = grads
+    if d_image is None or not (needs[0] or needs[2]):
+        return (None,) * 8
+    d_color = native.empty(color.shape, color.dtype) if needs[0] else None
+    d_pos = native.empty(pos.shape, pos.dtype) if needs[2] else None
+    native.call(
+        _BACKWARD[color.dtype],
+        *_scene(rast, pos, tri, _twins(pos, tri, twins, bounds, False)),
+        color.data_ptr(),
+        d_image.data_ptr(),
+        None if d_color is None else d_color.data_ptr(),
+        None if d_pos is None else d_pos.data_ptr(),
+        color.shape[-1],
+        boost,
+    )
+    return d_color, None, d_pos, None, None, None, None, None
+
+
+# ---- shape-only version -----------------------------------------------------------------------------------
+
+
+def _shapes(color: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    return (color.new_empty(color.shape),)
+
+
+# ---- registration -----------------------------------------------------------------------------------------
+
+_primitive = Primitive(
+    "antialias",
+    "Tensor color, Tensor rast, Tensor pos, Tensor tri, "
+    "Tensor? twins, Tensor? bounds, float boost, bool strict",
+    _forward,
+    _backward,
+    _shapes,
+    outputs=1,
+)

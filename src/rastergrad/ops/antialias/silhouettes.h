@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+// Which edges of a triangle are silhouettes (spec 5.4). The answer depends on neither pixel nor pair, so it is worked out once per triangle,
+// unless the mesh is so large for the image that asking per pair is less work.
+#pragma once
+#include "formulas.h"
+#include "memory.h"
+#include "threads.h"
+
+RG_BEGIN
+
+template <class T> struct Scene {
+    const T* rast;         // [images][height][width][4]
+    const T* pos;          // [images or 1][vertices][4]
+    const int32_t* tri;    // [triangles][3]
+    const int32_t* twins;  // [triangles][3] half-edges, see topology.h
+    int64_t images, height, width, vertices, triangles;
+    int64_t pos_image_stride;  // elements between the vertices of two images; 0 when all share one table
+    int64_t threads;
+};
+
+template <class T> class Silhouettes {
+  public:
+    explicit Silhouettes(const Scene<T>& s)
+        : s_(s), half_{T(s.width) / 2, T(s.height) / 2}, tables_(s.pos_image_stride ? s.images : 1),
+          tabled_(s.triangles <= 8 * s.height * s.width * (s.images / tables_)),
+          table_(tabled_ ? size_t(tables_ * s.triangles) : 0) {
+        if (tabled_) fill();
+    }
+
+    // Bit k: the edge opposite to corner k. None if a vertex of the triangle does not exist.
+    RG_FN int edges(int64_t image, int32_t triangle) const {
+        const int64_t table = s_.pos_image_stride ? image : 0;
+        if (tabled_) return table_.data()[table * s_.triangles + triangle];
+        const T* pos = s_.pos + table * s_.pos_image_stride;
+        return work_out(triangle, [=, this](int32_t v) { return on_screen(pos + 4 * int64_t(v)); });
+    }
+
+  private:
+    static constexpr int64_t kChunk = 4096;
+    const Scene<T>& s_;
+    Vec2<T> half_;
+    int64_t tables_;
+    bool tabled_;
+    mutable Block<uint8_t> table_;
+
+    RG_FN Vec2<T> on_screen(const T* v) const { return screen_position(v[0], v[1], v[3], half_, Vec2<T>{0, 0}); }
+
+    template <class At> RG_FN int work_out(int64_t triangle, At&& at) const {
+        const int32_t* corner = s_.tri + 3 * triangle;
+        for (int k = 0; k < 3; k++)
+            if (corner[k] < 0 || corner[k] >= s_.vertices) return 0;
+        const Vec2<T> p[3] = {at(corner[0]), at(corner[1]), at(corner[2])};
+        const T area = doubled_area(p[0], p[1], p[2]);
+        int bits = 0;
+        for (int k = 0; k < 3; k++) {
+            const int32_t twin = s_.twins[3 * triangle + k];
+            // Twins of another mesh may point anywhere: then the edge counts as a border.
+            const int32_t opposite = twin >= 0 && twin < 3 * s_.triangles ? s_.tri[twin] : -1;
+            const bool border = opposite < 0 || opposite >= s_.vertices;
+            if (border || folds(area, at(opposite), p[(k + 1) % 3], p[(k + 2) % 3])) bits |= 1 << k;
+        }
+        return bits;
+    }
+
+    void fill() {
+        Block<Vec2<T>> screen(size_t(tables_ * s_.vertices));
+        Vec2<T>* const positions = screen.data();
+        parallel_for(s_.threads, tables_ * s_.vertices, kChunk, [&](int, int64_t begin, int64_t end) {
+            for (int64_t v = begin; v < end; v++) positions[v] = on_screen(s_.pos + 4 * v);
+        });
+        uint8_t* const bits = table_.data();
+        parallel_for(s_.threads, tables_ * s_.triangles, kChunk, [&](int, int64_t begin, int64_t end) {
+            for (int64_t t = begin; t < end; t++) {
+                const Vec2<T>* const of_image = positions + t / s_.triangles * s_.vertices;
+                bits[t] = uint8_t(work_out(t % s_.triangles, [=](int32_t v) { return of_image[v]; }));
+            }
+        });
+    }
+};
+
+RG_END

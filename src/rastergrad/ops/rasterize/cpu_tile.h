@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: MIT
+// The nearest triangle at each pixel of one tile. The tile lies in the nearest cache as blocks of 4 x 4 pixels, the 16 lanes. The test is
+// a total order (nearer first, then the higher triangle number), so triangles may come in any order.
+#pragma once
+#include <algorithm>
+
+#include "cpu_bins.h"
+
+RG_BEGIN
+namespace {
+
+constexpr int kBlocksAcross = kTile / 4, kBlocks = kBlocksAcross * kBlocksAcross;
+constexpr float kFar = __builtin_inff();
+
+struct alignas(64) Tile {
+    float key[kTile * kTile];      // depth of what is nearest so far, kFar where nothing is
+    int32_t id[kTile * kTile];     // its triangle, or -1
+    float region_far[kLanes];      // no pixel of region (16 x 16 pixels) r is farther than this
+    int32_t x, y;                  // centre of the tile's first pixel on the grid
+
+    void clear(const TileGrid& grid, int64_t tile) {
+        for (int i = 0; i < kTile * kTile; i += kLanes) {
+            lanes_f(kFar).store(key + i);
+            lanes_i(-1).store(id + i);
+        }
+        lanes_f(kFar).store(region_far);
+        x = int32_t(tile % grid.across) * kTile * kSubPixels + kHalfPixel - grid.size.width * kHalfPixel;
+        y = int32_t(tile / grid.across) * kTile * kSubPixels + kHalfPixel - grid.size.height * kHalfPixel;
+    }
+};
+
+// Position of a lane in its block.
+RG_FN lanes_i lane_x() { return lanes_i::iota() & lanes_i(3); }
+RG_FN lanes_i lane_y() { return lanes_i::iota() >> 2; }
+
+template <bool kLayered> class Painter {
+  public:
+    // previous: keys of the layer before in the order of the tile's blocks, used if kLayered.
+    Painter(Tile& tile, const float* previous) : tile_(tile), previous_(previous) {}
+
+    void draw(const ScreenVertex& p, const ScreenVertex& q, const ScreenVertex& r, int32_t id);
+    // Up to 16 triangles with an extent below kSmallExtent.
+    void draw_small(const ScreenVertex* screen, const int32_t* tri, const int32_t* ids, int count);
+
+  private:
+    Tile& tile_;
+    const float* previous_;
+
+    // What a triangle needs per block, the same in all lanes.
+    struct Shape {
+        Edge<int32_t> edge[3];
+        DepthPlane<float> plane;
+        float x, y;  // the tile's first pixel as seen from corner 0, in pixels
+        int32_t id;
+    };
+    struct LaneShape {
+        lanes_i edge[3];  // a i + b j over the block
+        lanes_f x, y;
+        DepthPlane<lanes_f> plane;
+        explicit RG_FN LaneShape(const Shape& s)
+            : x(convert<float>(lane_x()) + lanes_f(s.x)), y(convert<float>(lane_y()) + lanes_f(s.y)),
+              plane{s.plane.origin, s.plane.per_x, s.plane.per_y, s.plane.low, s.plane.high} {
+            for (int k = 0; k < 3; k++) edge[k] = lane_x() * lanes_i(s.edge[k].a) + lane_y() * lanes_i(s.edge[k].b);
+        }
+    };
+
+    // The block whose first pixel is (i, j).
+    template <bool kWhole> RG_FN void draw_block(const Shape& s, const LaneShape& l, int i, int j) {
+        const int at = (j / 4 * kBlocksAcross + i / 4) * kLanes;
+        const lanes_f depth = depth_at(l.plane, l.x + lanes_f(float(i)), l.y + lanes_f(float(j)));
+        const lanes_f key = lanes_f::load(tile_.key + at);
+        const lanes_i id = lanes_i::load(tile_.id + at), mine(s.id);
+        lanes_i wins = (depth < key) | ((depth == key) & (mine > id));
+        if (!kWhole) {
+            lanes_i signs(0);
+            for (int k = 0; k < 3; k++) signs |= l.edge[k] + lanes_i(s.edge[k].c + s.edge[k].a * i + s.edge[k].b * j);
+            wins &= signs >= lanes_i(0);
+        }
+        if (kLayered) wins &= depth > lanes_f::load(previous_ + at);
+        select(wins, depth, key).store(tile_.key + at);
+        select(wins, mine, id).store(tile_.id + at);
+    }
+    void draw_blocks(const Shape& s, int bx0, int by0, int bx1, int by1) {
+        const LaneShape l(s);
+        for (int by = by0; by <= by1; by++)
+            for (int bx = bx0; bx <= bx1; bx++) draw_block<false>(s, l, 4 * bx, 4 * by);
+    }
+    void draw_regions(const Shape& s, int bx0, int by0, int bx1, int by1);
+    RG_FN void draw_pixel(int at, float depth, int32_t id) {
+        if (kLayered && !(depth > previous_[at])) return;
+        if (!(depth < tile_.key[at] || (depth == tile_.key[at] && id > tile_.id[at]))) return;
+        tile_.key[at] = depth;
+        tile_.id[at] = id;
+    }
+};
+
+// Largest and smallest step of an edge function from the first pixel of a square to any other that is at most `span` away.
+RG_FN int32_t most(const Edge<int32_t>& e, int32_t span) { return (maximum(e.a, 0) + maximum(e.b, 0)) * span; }
+RG_FN int32_t least(const Edge<int32_t>& e, int32_t span) { return (minimum(e.a, 0) + minimum(e.b, 0)) * span; }
+
+// Of the 4 x 4 squares with `span` + 1 pixels a side from (i, j) on: which have any pixel inside, and which have all.
+struct Squares { unsigned touched, whole; };
+template <class EdgeLanes> RG_FN Squares squares(const Edge<int32_t> (&edge)[3], const EdgeLanes& lanes, int shift, int i, int j) {
+    const int32_t span = (1 << shift) - 1;
+    lanes_i touched(0), whole(0);
+    for (int k = 0; k < 3; k++) {
+        const lanes_i corner = (lanes[k] << shift) + lanes_i(edge[k].c + edge[k].a * i + edge[k].b * j);
+        touched |= corner + lanes_i(most(edge[k], span));
+        whole |= corner + lanes_i(least(edge[k], span));
+    }
+    return {mask_bits(touched >= lanes_i(0)), mask_bits(whole >= lanes_i(0))};
+}
+
+// From regions of 16 x 16 pixels down to blocks; regions that are hidden by nearer triangles are left out.
+template <bool kLayered> void Painter<kLayered>::draw_regions(const Shape& s, int bx0, int by0, int bx1, int by1) {
+    const LaneShape l(s);
+    const Squares regions = squares(s.edge, l.edge, 4, 0, 0);
+    unsigned box = 0;
+    const unsigned box_row = ((2u << (bx1 >> 2)) - 1) & ~((1u << (bx0 >> 2)) - 1);
+    for (int ry = by0 >> 2; ry <= by1 >> 2; ry++) box |= box_row << (4 * ry);
+    // Rounding is monotone, hence the depths at two corners of a region bound those of all its pixels as computed.
+    const lanes_f rx = convert<float>(lane_x() << 4) + lanes_f(s.x), ry = convert<float>(lane_y() << 4) + lanes_f(s.y), zero(0), last(15);
+    const lanes_f near_x = rx + (s.plane.per_x < 0 ? last : zero), near_y = ry + (s.plane.per_y < 0 ? last : zero);
+    const lanes_f far_x = rx + (s.plane.per_x < 0 ? zero : last), far_y = ry + (s.plane.per_y < 0 ? zero : last);
+    const lanes_i hidden = lanes_f::load(tile_.region_far) < depth_at(l.plane, near_x, near_y);
+    alignas(64) float farthest[kLanes];
+    depth_at(l.plane, far_x, far_y).store(farthest);
+    for (unsigned left = regions.touched & box & ~mask_bits(hidden); left; left &= left - 1) {
+        const int region = __builtin_ctz(left), i = (region & 3) * 16, j = (region >> 2) * 16;
+        const bool whole_region = regions.whole >> region & 1;
+        const Squares blocks = whole_region ? Squares{0xffff, 0xffff} : squares(s.edge, l.edge, 2, i, j);
+        for (unsigned b = blocks.touched; b; b &= b - 1) {
+            const int block = __builtin_ctz(b), bi = i + (block & 3) * 4, bj = j + (block >> 2) * 4;
+            if (blocks.whole >> block & 1) draw_block<true>(s, l, bi, bj);
+            else draw_block<false>(s, l, bi, bj);
+        }
+        // In a further layer a triangle that covers the region may still have drawn nothing.
+        if (!kLayered && whole_region) tile_.region_far[region] = minimum(tile_.region_far[region], farthest[region]);
+    }
+}
+
+template <bool kLayered>
+void Painter<kLayered>::draw(const ScreenVertex& p, const ScreenVertex& q, const ScreenVertex& r, int32_t id) {
+    const int64_t signed_area = int64_t(q.x - p.x) * (r.y - p.y) - int64_t(r.x - p.x) * (q.y - p.y);
+    if (signed_area == 0) return;
+    const ScreenTriangle<int32_t, float> t = in_standard_order(
+        ScreenTriangle<int32_t, float>{{p.x, q.x, r.x}, {p.y, q.y, r.y}, {p.k, q.k, r.k}}, signed_area < 0);
+    const float area = float(signed_area < 0 ? -signed_area : signed_area);
+    const int32_t low_x = t.x[0] < t.x[1] ? minimum(t.x[0], t.x[2]) : minimum(t.x[1], t.x[2]), low_y = t.y[0];
+    const int32_t high_x = maximum(t.x[0], maximum(t.x[1], t.x[2])), high_y = maximum(t.y[1], t.y[2]);
+    const int32_t i0 = maximum((low_x - tile_.x + kSubPixels - 1) >> kSubPixelBits, 0), i1 = minimum((high_x - tile_.x) >> kSubPixelBits, kTile - 1);
+    const int32_t j0 = maximum((low_y - tile_.y + kSubPixels - 1) >> kSubPixelBits, 0), j1 = minimum((high_y - tile_.y) >> kSubPixelBits, kTile - 1);
+    if (i0 > i1 || j0 > j1) return;
+    Shape s;
+    for (int k = 0; k < 3; k++) {
+        const int to = (k + 1) % 3;
+        Edge<int32_t>& e = s.edge[k];
+        e.a = t.y[k] - t.y[to];
+        e.b = t.x[to] - t.x[k];
+        const int64_t c = int64_t(e.a) * (tile_.x - t.x[k]) + int64_t(e.b) * (tile_.y - t.y[k]) + edge_bias(e.a, e.b);
+        e.c = int32_t(minimum(maximum(c >> kSubPixelBits, -int64_t(1 << 30)), int64_t(1 << 30)));
+    }
+    s.plane = depth_plane<float>({float(t.x[1] - t.x[0]), float(t.y[1] - t.y[0])}, {float(t.x[2] - t.x[0]), float(t.y[2] - t.y[0])}, area,
+                                 t.k[0], t.k[1], t.k[2]);
+    s.x = float(tile_.x - t.x[0]) * (1.0f / kSubPixels);
+    s.y = float(tile_.y - t.y[0]) * (1.0f / kSubPixels);
+    s.id = id;
+    const int bx0 = i0 >> 2, bx1 = i1 >> 2, by0 = j0 >> 2, by1 = j1 >> 2;
+    if ((bx1 - bx0 + 1) * (by1 - by0 + 1) <= 8) draw_blocks(s, bx0, by0, bx1, by1);
+    else draw_regions(s, bx0, by0, bx1, by1);
+}
+
+// Triangles of at most this many pixels (of their box) are drawn lane by lane, each a triangle; larger ones block by block.
+constexpr int32_t kTinyBox = 9;
+
+template <bool kLayered>
+void Painter<kLayered>::draw_small(const ScreenVertex* screen, const int32_t* tri, const int32_t* ids, int count) {
+    const auto corner = [&](int k) {
+        return load_columns<float>([&](int l) {
+            return reinterpret_cast<const float*>(screen + tri[3 * int64_t(ids[l < count ? l : 0]) + k]);
+        });
+    };
+    const Columns4<float> p = corner(0), q = corner(1), r = corner(2);
+    const lanes_i tile_x(tile_.x), tile_y(tile_.y), zero(0), one(1);
+    const auto local = [](lanes_f c, lanes_i origin) { return bits_as<int32_t>(c) - origin; };
+    ScreenTriangle<lanes_i, lanes_f> t = {{local(p.x, tile_x), local(q.x, tile_x), local(r.x, tile_x)},
+                                          {local(p.y, tile_y), local(q.y, tile_y), local(r.y, tile_y)}, {p.z, q.z, r.z}};
+    const lanes_i signed_area = (t.x[1] - t.x[0]) * (t.y[2] - t.y[0]) - (t.x[2] - t.x[0]) * (t.y[1] - t.y[0]);
+    const lanes_i clockwise = signed_area < zero;
+    t = in_standard_order(t, clockwise);
+    const lanes_i area = select(clockwise, -signed_area, signed_area);
+    const lanes_i up(kSubPixels - 1), last(kTile - 1);
+    const lanes_i i0 = maximum((minimum(t.x[0], minimum(t.x[1], t.x[2])) + up) >> kSubPixelBits, zero);
+    const lanes_i i1 = minimum(maximum(t.x[0], maximum(t.x[1], t.x[2])) >> kSubPixelBits, last);
+    const lanes_i j0 = maximum((t.y[0] + up) >> kSubPixelBits, zero), j1 = minimum(maximum(t.y[1], t.y[2]) >> kSubPixelBits, last);
+    const lanes_i wide = i1 - i0 + one, high = j1 - j0 + one;
+    const lanes_i drawn = (lanes_i::iota() < lanes_i(count)) & (area > zero) & (wide > zero) & (high > zero);
+    if (!any(drawn)) return;
+
+    lanes_i a[3], b[3], c[3];
+    for (int k = 0; k < 3; k++) {
+        const int to = (k + 1) % 3;
+        a[k] = t.y[k] - t.y[to];
+        b[k] = t.x[to] - t.x[k];
+        c[k] = (edge_bias(a[k], b[k]) - a[k] * t.x[k] - b[k] * t.y[k]) >> kSubPixelBits;
+    }
+    const DepthPlane<lanes_f> plane = depth_plane<lanes_f>(
+        {convert<float>(t.x[1] - t.x[0]), convert<float>(t.y[1] - t.y[0])}, {convert<float>(t.x[2] - t.x[0]), convert<float>(t.y[2] - t.y[0])},
+        convert<float>(area), t.k[0], t.k[1], t.k[2]);
+    const lanes_f to_pixels(1.0f / kSubPixels), x = convert<float>(-t.x[0]) * to_pixels, y = convert<float>(-t.y[0]) * to_pixels;
+
+    const lanes_i tiny = drawn & (wide * high <= lanes_i(kTinyBox));
+    const unsigned tiny_bits = mask_bits(tiny);
+    alignas(64) int32_t lane_id[kLanes], at[kLanes];
+    for (int l = 0; l < kLanes; l++) lane_id[l] = ids[l < count ? l : 0];
+    if (tiny_bits) {
+        for (int32_t dj = 0;; dj++) {
+            const lanes_i row_inside = tiny & (lanes_i(dj) < high);
+            if (!any(row_inside)) break;
+            const lanes_i j = j0 + lanes_i(dj), row_at = ((j >> 2) << 8) + ((j & lanes_i(3)) << 2);
+            const lanes_f pixel_y = y + convert<float>(j);
+            for (int32_t di = 0;; di++) {
+                const lanes_i in_box = row_inside & (lanes_i(di) < wide);
+                if (!any(in_box)) break;
+                const lanes_i i = i0 + lanes_i(di);
+                lanes_i signs(0);
+                for (int k = 0; k < 3; k++) signs |= c[k] + a[k] * i + b[k] * j;
+                unsigned inside = mask_bits(in_box & (signs >= zero));
+                if (!inside) continue;
+                alignas(64) float depth[kLanes];
+                (row_at + ((i >> 2) << 4) + (i & lanes_i(3))).store(at);
+                depth_at(plane, x + convert<float>(i), pixel_y).store(depth);
+                for (; inside; inside &= inside - 1) {
+                    const int l = __builtin_ctz(inside);
+                    draw_pixel(at[l], depth[l], lane_id[l]);
+                }
+            }
+        }
+    }
+    unsigned rest = mask_bits(drawn) & ~tiny_bits;
+    if (!rest) return;
+    struct alignas(64) Table { int32_t a[3][kLanes], b[3][kLanes], c[3][kLanes], i0[kLanes], i1[kLanes], j0[kLanes], j1[kLanes]; float plane[5][kLanes], x[kLanes], y[kLanes]; } table;
+    for (int k = 0; k < 3; k++) { a[k].store(table.a[k]); b[k].store(table.b[k]); c[k].store(table.c[k]); }
+    i0.store(table.i0); i1.store(table.i1); j0.store(table.j0); j1.store(table.j1);
+    plane.origin.store(table.plane[0]); plane.per_x.store(table.plane[1]); plane.per_y.store(table.plane[2]);
+    plane.low.store(table.plane[3]); plane.high.store(table.plane[4]);
+    x.store(table.x); y.store(table.y);
+    for (; rest; rest &= rest - 1) {
+        const int l = __builtin_ctz(rest);
+        Shape s;
+        for (int k = 0; k < 3; k++) s.edge[k] = {table.a[k][l], table.b[k][l], table.c[k][l]};
+        s.plane = {table.plane[0][l], table.plane[1][l], table.plane[2][l], table.plane[3][l], table.plane[4][l]};
+        s.x = table.x[l];
+        s.y = table.y[l];
+        s.id = lane_id[l];
+        draw_blocks(s, table.i0[l] >> 2, table.j0[l] >> 2, table.i1[l] >> 2, table.j1[l] >> 2);
+    }
+}
+
+// What is not small, for drawing near to far.
+struct Nearest { float k; int32_t triangle; const Piece* piece; };
+
+// Sorting pays where a pixel is drawn more often than this.
+constexpr int64_t kOverdraw = 6;
+
+template <class T, bool kLayered>
+void paint_tile(const Scene<T>& scene, const Bins* bins, int64_t workers, int64_t tile_index, Tile& tile, const float* previous) {
+    Painter<kLayered> painter(tile, previous);
+    const auto draw_one = [&](int32_t triangle, const Piece* piece) {
+        const int32_t* n = scene.tri + 3 * int64_t(triangle);
+        if (piece) painter.draw(piece->corner[0], piece->corner[1], piece->corner[2], triangle);
+        else painter.draw(scene.screen[n[0]], scene.screen[n[1]], scene.screen[n[2]], triangle);
+    };
+    const auto visit = [&](auto&& one) {
+        for (int64_t w = 0; w < workers; w++) {
+            bins[w].tiles[tile_index].large.for_each_piece([&](const int32_t* items, int32_t count) {
+                for (int32_t i = 0; i < count; i++) one(items[i], nullptr);
+            });
+            bins[w].tiles[tile_index].clipped.for_each_piece([&](const Piece* const* items, int32_t count) {
+                for (int32_t i = 0; i < count; i++) one(items[i]->triangle, items[i]);
+            });
+        }
+    };
+    int64_t cover = 0, count = 0;
+    for (int64_t w = 0; w < workers; w++) cover += bins[w].tiles[tile_index].cover;
+    if (cover > kOverdraw * kTile * kTile) {
+        visit([&](int32_t, const Piece*) { count++; });
+        Block<Nearest> order(static_cast<size_t>(count));
+        Nearest* next = order.data();
+        visit([&](int32_t triangle, const Piece* piece) {
+            const int32_t* n = scene.tri + 3 * int64_t(triangle);
+            const float k = piece ? minimum(piece->corner[0].k, minimum(piece->corner[1].k, piece->corner[2].k))
+                                  : minimum(scene.screen[n[0]].k, minimum(scene.screen[n[1]].k, scene.screen[n[2]].k));
+            *next++ = {k, triangle, piece};
+        });
+        std::sort(order.data(), next, [](const Nearest& a, const Nearest& b) { return a.k < b.k; });
+        float farthest = kFar;
+        for (const Nearest* item = order.data(); item != next; item++) {
+            if (((item - order.data()) & 15) == 15) {
+                farthest = tile.region_far[0];
+                for (int k = 1; k < kLanes; k++) farthest = maximum(farthest, tile.region_far[k]);
+            }
+            if (item->k > farthest) break;
+            draw_one(item->triangle, item->piece);
+        }
+    } else {
+        visit(draw_one);
+    }
+    for (int64_t w = 0; w < workers; w++)
+        bins[w].tiles[tile_index].small.for_each_piece([&](const int32_t* items, int32_t count_of_piece) {
+            for (int32_t i = 0; i < count_of_piece; i += kLanes)
+                painter.draw_small(scene.screen, scene.tri, items + i, int(minimum(count_of_piece - i, int32_t(kLanes))));
+        });
+}
+
+}  // namespace
+RG_END

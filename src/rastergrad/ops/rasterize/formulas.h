@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+// What a pixel sees of its triangle: barycentrics, depth and their image-space derivatives, each followed by its adjoint (spec 2.3 to
+// 2.5 and 10.5). The homogeneous edge functions are those of Olano & Greer 1997; everything is taken relative to the pixel, where the
+// numbers are as small as the triangle, so that float32 does not cancel.
+// p0, p1, p2 are clip-space corners in input order; (fx, fy) is the pixel centre in normalised device coordinates.
+#pragma once
+#include "vec.h"
+
+RG_BEGIN
+
+// Corner k as seen from the pixel, A_k = twice the area opposite to it, and dA_k/dfx, dA_k/dfy, which are the same at all pixels.
+template <class F> struct PixelAreas {
+    Vec2<F> q[3];
+    F area[3], per_x[3], per_y[3];
+    F sum, sum_x, sum_y;
+};
+
+template <class F> RG_FN PixelAreas<F> pixel_areas(const Vec4<F> (&p)[3], F fx, F fy) {
+    PixelAreas<F> r;
+    for (int k = 0; k < 3; k++) r.q[k] = {p[k].x - fx * p[k].w, p[k].y - fy * p[k].w};
+    for (int k = 0; k < 3; k++) {
+        const int j = (k + 1) % 3, l = (k + 2) % 3;
+        r.area[k] = cross(r.q[j], r.q[l]);
+        r.per_x[k] = r.q[j].y * p[l].w - r.q[l].y * p[j].w;
+        r.per_y[k] = p[j].w * r.q[l].x - p[l].w * r.q[j].x;
+    }
+    r.sum = r.area[0] + r.area[1] + r.area[2];
+    r.sum_x = r.per_x[0] + r.per_x[1] + r.per_x[2];
+    r.sum_y = r.per_y[0] + r.per_y[1] + r.per_y[2];
+    return r;
+}
+
+// What pixel_areas depends on: gradients of the nine pixel-independent numbers of a triangle, summed over its pixels.
+// The areas are those at a reference pixel: A_k(f) = area[k] + (f - reference).x per_x[k] + (f - reference).y per_y[k].
+template <class F> struct AreaGradients { F area[3], per_x[3], per_y[3]; };
+
+// Adds the gradients of the corners; q are the corners seen from the reference pixel (fx, fy).
+template <class F>
+RG_FN void corner_adjoint(const Vec4<F> (&p)[3], F fx, F fy, const AreaGradients<F>& d, Vec4<F> (&d_p)[3]) {
+    Vec2<F> q[3], d_q[3];
+    for (int k = 0; k < 3; k++) {
+        q[k] = {p[k].x - fx * p[k].w, p[k].y - fy * p[k].w};
+        d_q[k] = {F(0), F(0)};
+    }
+    for (int k = 0; k < 3; k++) {
+        const int j = (k + 1) % 3, l = (k + 2) % 3;
+        // area = q_j.x q_l.y - q_j.y q_l.x;  per_x = q_j.y w_l - q_l.y w_j;  per_y = w_j q_l.x - w_l q_j.x
+        d_q[j].x += d.area[k] * q[l].y - d.per_y[k] * p[l].w;
+        d_q[j].y += d.per_x[k] * p[l].w - d.area[k] * q[l].x;
+        d_q[l].x += d.per_y[k] * p[j].w - d.area[k] * q[j].y;
+        d_q[l].y += d.area[k] * q[j].x - d.per_x[k] * p[j].w;
+        d_p[j].w += d.per_y[k] * q[l].x - d.per_x[k] * q[l].y;
+        d_p[l].w += d.per_x[k] * q[j].y - d.per_y[k] * q[j].x;
+    }
+    for (int k = 0; k < 3; k++) {
+        d_p[k].x += d_q[k].x;
+        d_p[k].y += d_q[k].y;
+        d_p[k].w -= fx * d_q[k].x + fy * d_q[k].y;
+    }
+}
+
+// Perspective-correct weights of corners 0 and 1, kept inside the triangle; a NaN becomes 0.
+template <class F> RG_FN Vec2<F> barycentrics(const PixelAreas<F>& r, F inverse_sum) {
+    const F u = minimum(maximum(r.area[0] * inverse_sum, F(0)), F(1)), v = minimum(maximum(r.area[1] * inverse_sum, F(0)), F(1));
+    const F excess = u + v;
+    if (!any(excess > F(1))) return {u, v};
+    const F whole = maximum(excess, F(1));
+    return {u / whole, v / whole};
+}
+
+// du/dX, du/dY, dv/dX, dv/dY of the pixel for pixels of size (step_x, step_y).
+template <class F> struct Slopes { F u_x, u_y, v_x, v_y; };
+
+template <class F> RG_FN Slopes<F> barycentric_slopes(const PixelAreas<F>& r, F inverse_sum, Vec2<F> uv, F step_x, F step_y) {
+    const F kx = step_x * inverse_sum, ky = step_y * inverse_sum;
+    return {kx * (r.per_x[0] - uv.x * r.sum_x), ky * (r.per_y[0] - uv.x * r.sum_y),
+            kx * (r.per_x[1] - uv.y * r.sum_x), ky * (r.per_y[1] - uv.y * r.sum_y)};
+}
+
+// The sum of areas with the stabiliser that keeps gradients of edge-on triangles finite.
+template <class F> RG_FN F stabilised(F sum) { return sum + F(1e-6) * sign_of(sum); }
+
+// Upstream (g_u, g_v) of the barycentrics. Clamping is not gated.
+template <class F> RG_FN AreaGradients<F> barycentrics_adjoint(const PixelAreas<F>& r, F g_u, F g_v) {
+    const F inverse = F(1) / stabilised(r.sum);
+    const F alpha = g_u * inverse, beta = g_v * inverse;
+    const F gamma = alpha * (r.area[0] * inverse) + beta * (r.area[1] * inverse), zero = F(0);
+    return {{alpha - gamma, beta - gamma, zero - gamma}, {zero, zero, zero}, {zero, zero, zero}};
+}
+// Adds upstream g of the slopes.
+template <class F>
+RG_FN void barycentric_slopes_adjoint(const PixelAreas<F>& r, Slopes<F> g, F step_x, F step_y, AreaGradients<F>& d) {
+    const F inverse = F(1) / stabilised(r.sum);
+    const F u = r.area[0] * inverse, v = r.area[1] * inverse;
+    const F h1 = g.u_x * step_x * inverse, h2 = g.u_y * step_y * inverse, h3 = g.v_x * step_x * inverse, h4 = g.v_y * step_y * inverse;
+    const F all = (h1 * (F(2) * u * r.sum_x - r.per_x[0]) + h2 * (F(2) * u * r.sum_y - r.per_y[0]) +
+                   h3 * (F(2) * v * r.sum_x - r.per_x[1]) + h4 * (F(2) * v * r.sum_y - r.per_y[1])) * inverse;
+    d.area[0] += all - (h1 * r.sum_x + h2 * r.sum_y) * inverse;
+    d.area[1] += all - (h3 * r.sum_x + h4 * r.sum_y) * inverse;
+    d.area[2] += all;
+    const F m_x = h1 * u + h3 * v, m_y = h2 * u + h4 * v;
+    d.per_x[0] += h1 - m_x;
+    d.per_x[1] += h3 - m_x;
+    d.per_x[2] -= m_x;
+    d.per_y[0] += h2 - m_y;
+    d.per_y[1] += h4 - m_y;
+    d.per_y[2] -= m_y;
+}
+
+// z/w of the triangle's plane at the pixel, before clamping: linear on the screen.
+template <class F> struct PlaneDepth { F ratio, inverse_w; };
+
+template <class F> RG_FN PlaneDepth<F> plane_depth(const PixelAreas<F>& r, const Vec4<F> (&p)[3]) {
+    const F z = r.area[0] * p[0].z + r.area[1] * p[1].z + r.area[2] * p[2].z;
+    const F w = r.area[0] * p[0].w + r.area[1] * p[1].w + r.area[2] * p[2].w;
+    const F inverse = F(1) / w;
+    return {z * inverse, inverse};
+}
+template <class F> RG_FN F clamped_depth(F ratio) { return minimum(maximum(ratio, F(-1)), F(1)); }
+
+// Adds upstream g of z/w to the gradients of areas, and gives those that reach z and w of the corners directly.
+template <class F>
+RG_FN void plane_depth_adjoint(const PixelAreas<F>& r, const Vec4<F> (&p)[3], F g, AreaGradients<F>& d, F (&d_z)[3], F (&d_w)[3]) {
+    const PlaneDepth<F> depth = plane_depth(r, p);
+    const F h = g * depth.inverse_w;
+    for (int k = 0; k < 3; k++) {
+        d.area[k] += h * (p[k].z - depth.ratio * p[k].w);
+        d_z[k] = h * r.area[k];
+        d_w[k] = F(0) - h * depth.ratio * r.area[k];
+    }
+}
+
+RG_END

@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: MIT
+"""rasterize: triangles into fragments (u, v, z/w, id) with image-space derivatives; depth layers."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core import check, dispatch, native
+from ...core.autograd import Primitive
+from . import reference
+
+_LARGEST_SIDE = 32768
+
+# ---- public functions ---------------------------------------------------------------------------------------------------------
+
+
+def rasterize(
+    pos: Tensor,
+    tri: Tensor,
+    resolution: Sequence[int],
+    *,
+    ranges: Tensor | None = None,
+    db_grad: bool = True,
+    depth_grad: bool = True,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Find the nearest triangle at every pixel centre, and where on that triangle the pixel lies.
+
+    Clip space is that of OpenGL: a point is visible if w > 0 and |x|, |y|, |z| <= w; z/w = -1 is near.
+
+        row H-1  +-----------+ (x/w, y/w) = (1, 1)       pixel (row j, column i) has its centre at
+                 |           |                            x/w = (2 i + 1) / W - 1
+           row 0 +-----------+                            y/w = (2 j + 1) / H - 1
+        (-1, -1)  column 0 ... W-1
+
+    Args:
+        pos: clip-space vertices (x, y, z, w), float [N, V, 4]: every image draws all triangles with its own vertices; or
+            [V, 4] with `ranges`: images draw parts of one mesh.
+        tri: vertex indices, integer [T, 3]. Both windings are drawn.
+        resolution: (height, width) in pixels.
+        ranges: integer [N, 2], (first triangle, count) per image; only for `pos` of shape [V, 4]. Ranges may overlap or be empty;
+            triangles past the end of `tri` do not exist.
+        db_grad: whether gradients that reach `rast_db` go on to `pos`.
+        depth_grad: whether gradients that reach z/w go on to `pos`.
+        backend: None chooses by device; "cpu" or "reference".
+
+    Returns:
+        `rast`, float [N, H, W, 4]: (u, v, z/w, id). Corners 0, 1, 2 have (u, v) = (1, 0), (0, 1), (0, 0), perspective-correct. id is the
+        triangle's index + 1, 0 for background; above 2^24 the float's bit pattern goes on counting.
+        `rast_db`, float [N, H, W, 4]: (du/dX, du/dY, dv/dX, dv/dY) per pixel, X to the right and Y up.
+        Background is exactly zero in both.
+
+    Gradients:
+        To `pos`, from (u, v), from z/w and from `rast_db`. None from id, none from which triangle is seen: `antialias` gives
+        gradients of visibility. A pixel whose upstream gradients are exactly zero contributes nothing.
+
+    Errors:
+        TypeError for what is no tensor of the right kind, ValueError for shapes that do not fit, for a vertex index out of range and for
+        sides above 32768 pixels. A triangle with a vertex that is not finite is not drawn.
+
+    Cost:
+        A few nanoseconds per triangle and per pixel; scratch of 16 bytes per vertex and 4 per triangle and tile of 64 x 64 pixels.
+        Bitwise deterministic, gradients included. Does not synchronise.
+
+    Source:
+        Laine et al. 2020, sections 3.1 and 3.2; clipping: Sutherland and Hodgman 1974; edge functions: Olano and Greer 1997.
+
+    Example:
+        >>> import torch, rastergrad as rg
+        >>> pos = torch.tensor([[[-1.0, -1, 0, 1], [3, -1, 0, 1], [-1, 3, 0, 1]]])
+        >>> tri = torch.tensor([[0, 1, 2]])
+        >>> rast, rast_db = rg.rasterize(pos, tri, (2, 2))
+        >>> rast[0, 0, 1].tolist(), rast_db[0, 0, 1].tolist()
+        ([0.375, 0.125, 0.0, 1.0], [0.25, 0.0, 0.0, 0.25])
+    """
+    rast, rast_db, _ = draw("rasterize", pos, tri, resolution, ranges, db_grad, depth_grad, backend)
+    return rast, rast_db
+
+
+def depth_layers(
+    pos: Tensor,
+    tri: Tensor,
+    resolution: Sequence[int],
+    max_layers: int | None = None,
+    *,
+    ranges: Tensor | None = None,
+    db_grad: bool = True,
+    depth_grad: bool = True,
+    backend: str | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Peel the scene: the nearest surface at every pixel, then what lies behind it, layer by layer.
+
+    Args:
+        pos, tri, resolution, ranges, db_grad, depth_grad, backend: as for `rasterize`. Do not change them between layers.
+        max_layers: how many layers at most; None goes on until a layer is empty.
+
+    Returns:
+        An iterator over (`rast`, `rast_db`), as `rasterize` returns them; layer 0 is what `rasterize` draws. It ends after
+        `max_layers` layers or before the first layer in which no pixel is covered. Surfaces of equal depth are reported once.
+
+    Gradients:
+        Those of `rasterize`, for each layer.
+
+    Errors:
+        Those of `rasterize`; a vertex index out of range is found when the first layer is drawn. ValueError for a negative
+        `max_layers`.
+
+    Cost:
+        That of `rasterize` per layer, 4 bytes per pixel for the depth of the last layer, and one pass over the ids.
+
+    Source:
+        Everitt 2001, "Interactive order-independent transparency".
+
+    Example:
+        >>> import torch, rastergrad as rg
+        >>> corners = torch.tensor([[-1.0, -1], [3, -1], [-1, 3]])
+        >>> pos = torch.cat([torch.nn.functional.pad(corners, (0, 2), value=1.0) * torch.tensor([1, 1, z, 1]) for z in (0.5, 0.0)])
+        >>> layers = rg.depth_layers(pos[None], torch.arange(6).view(2, 3), (4, 4))
+        >>> [rast[0, 0, 0, 3].item() for rast, _ in layers]
+        [2.0, 1.0]
+    """
+    name = "depth_layers"
+    if max_layers is not None and (isinstance(max_layers, bool) or not isinstance(max_layers, int)):
+        raise TypeError(
+            f"{name}: `max_layers` must be None or a whole number; got {check.describe(max_layers)}."
+        )
+    if max_layers is not None and max_layers < 0:
+        raise ValueError(f"{name}: `max_layers` must be None or at least 0; got {max_layers}.")
+    scene = _checked(name, pos, tri, resolution, ranges, db_grad, depth_grad, backend, strict=True)
+    return _peel(scene, max_layers)
+
+
+def _peel(scene: "_Scene", max_layers: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+    key: Tensor | None = None
+    layer = 0
+    while max_layers is None or layer < max_layers:
+        rast, rast_db, key = scene.draw(previous_key=key, layered=True)
+        if not bool((rast.detach()[..., 3] != 0).any()):
+            return
+        yield rast, rast_db
+        layer += 1
+
+
+def draw(
+    function: str,
+    pos: Tensor,
+    tri: Tensor,
+    resolution: Sequence[int],
+    ranges: Tensor | None = None,
+    db_grad: bool = True,
+    depth_grad: bool = True,
+    backend: str | None = None,
+    *,
+    strict: bool = True,
+    previous_key: Tensor | None = None,
+    layered: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `rasterize` and the drop-in module share: (rast, rast_db, depth_key).
+
+    Args:
+        function: the name that error messages begin with.
+        strict: whether a vertex index out of range is an error; if not, such triangles are not drawn.
+        layered: whether to return the depth of what was drawn; otherwise `depth_key` is empty.
+        previous_key: `depth_key` of the layer before; only what lies behind it is drawn.
+    """
+    scene = _checked(function, pos, tri, resolution, ranges, db_grad, depth_grad, backend, strict=strict)
+    return scene.draw(previous_key=previous_key, layered=layered)
+
+
+class _Scene:
+    """Inputs that have passed the door. `refuse_as`: the function to name when a vertex index is out of range; "" draws on."""
+
+    def __init__(
+        self,
+        pos: Tensor,
+        tri: Tensor,
+        ranges: Tensor | None,
+        size: tuple[int, int],
+        flags: tuple[bool, bool],
+        refuse_as: str,
+        backend: str,
+    ) -> None:
+        self.pos, self.tri, self.ranges, self.size, self.flags = pos, tri, ranges, size, flags
+        self.refuse_as, self.backend = refuse_as, backend
+
+    def draw(self, *, previous_key: Tensor | None, layered: bool) -> tuple[Tensor, Tensor, Tensor]:
+        height, width = self.size
+        db_grad, depth_grad = self.flags
+        if self.backend == "reference":
+            if self.refuse_as:
+                _refuse_bad_triangle(self.refuse_as, self.tri, self.pos.shape[-2])
+            rast, rast_db, key = reference.rasterize(
+                self.pos,
+                self.tri.long(),
+                height,
+                width,
+                self.ranges,
+                db_grad=db_grad,
+                depth_grad=depth_grad,
+                previous_key=previous_key,
+            )
+            return rast, rast_db, key if layered else key.new_empty(0)
+        rast, rast_db, key = _primitive(
+            self.pos,
+            self.tri,
+            self.ranges,
+            previous_key,
+            height,
+            width,
+            layered,
+            db_grad,
+            depth_grad,
+            self.refuse_as,
+        )
+        return rast, rast_db, key
+
+
+def _checked(
+    function: str,
+    pos: Tensor,
+    tri: Tensor,
+    resolution: Sequence[int],
+    ranges: Tensor | None,
+    db_grad: bool,
+    depth_grad: bool,
+    backend: str | None,
+    *,
+    strict: bool,
+) -> _Scene:
+    check.floating(function, "pos", pos, "[N, V, 4], or [V, 4] with `ranges`", (2, 3), last=4)
+    tri = check.triangles(function, "tri", tri)
+    height, width = check.resolution(function, resolution)
+    if max(height, width) > _LARGEST_SIDE:
+        raise ValueError(
+            f"{function}: `resolution` must be at most {_LARGEST_SIDE} pixels a side; got {(height, width)}. Draw it in parts."
+        )
+    check.flag(function, "db_grad", db_grad)
+    check.flag(function, "depth_grad", depth_grad)
+    device = check.same_device(function, pos=pos, tri=tri)
+    table = _ranges(function, ranges) if pos.ndim == 2 else None
+    backend = dispatch.resolve(function, backend, device)
+    pos = check.prepared(pos, check.working_dtype(pos))
+    return _Scene(
+        pos, tri, table, (height, width), (db_grad, depth_grad), function if strict else "", backend
+    )
+
+
+def _ranges(function: str, ranges: Any) -> Tensor:
+    """(first triangle, count) per image as int64 on the CPU."""
+    expected = "an integer tensor of shape [N, 2], (first triangle, count) per image"
+    if ranges is None:
+        raise ValueError(
+            f"{function}: `pos` of shape [V, 4] needs `ranges`, {expected}; got None. "
+            "For one image of all triangles pass `pos[None]`."
+        )
+    check.tensor(function, "ranges", ranges, expected)
+    if ranges.is_floating_point() or ranges.is_complex() or ranges.dtype == torch.bool:
+        raise TypeError(
+            f"{function}: `ranges` must be {expected}; got {check.describe(ranges)}. Convert with `ranges.int()`."
+        )
+    if ranges.ndim != 2 or ranges.shape[1] != 2:
+        raise ValueError(f"{function}: `ranges` must be {expected}; got {check.describe(ranges)}.")
+    table = ranges.detach().to(device="cpu", dtype=torch.int64).contiguous()
+    negative = (table < 0).any(1)
+    if bool(negative.any()):
+        image = int(negative.nonzero()[0, 0])
+        raise ValueError(
+            f"{function}: `ranges` must hold no negative number; got {tuple(table[image].tolist())} for image {image}."
+        )
+    return table
+
+
+def _refuse_bad_triangle(function: str, tri: Tensor, vertices: int) -> None:
+    bad = ((tri < 0) | (tri >= vertices)).any(1)
+    if bool(bad.any()):
+        raise _bad_triangle(function, tri, int(bad.nonzero()[0, 0]), vertices)
+
+
+def _bad_triangle(function: str, tri: Tensor, index: int, vertices: int) -> ValueError:
+    return ValueError(
+        f"{function}: `tri` must hold vertex indices from 0 to {vertices - 1}, as `pos` has {vertices} vertices; "
+        f"got {tri[index].tolist()} in triangle {index}."
+    )
+
+
+# ---- forward ------------------------------------------------------------------------------------------------------------------
+
+_FORWARD = native.kernels("rasterize_forward")
+_BACKWARD = native.kernels("rasterize_backward")
+
+
+def _image_count(pos: Tensor, ranges: Tensor | None) -> int:
+    return pos.shape[0] if ranges is None else ranges.shape[0]
+
+
+def _forward(
+    pos: Tensor,
+    tri: Tensor,
+    ranges: Tensor | None,
+    previous_key: Tensor | None,
+    height: int,
+    width: int,
+    layered: bool,
+    db_grad: bool,
+    depth_grad: bool,
+    refuse_as: str,
+) -> tuple[Tensor, ...]:
+    images = _image_count(pos, ranges)
+    rast = native.empty((images, height, width, 4), pos.dtype)
+    rast_db = native.empty((images, height, width, 4), pos.dtype)
+    key = native.empty((images, height, width) if layered else (0,), torch.float32)
+    bad = native.call(
+        _FORWARD[pos.dtype],
+        pos.data_ptr(),
+        tri.data_ptr(),
+        None if ranges is None else ranges.data_ptr(),
+        None if previous_key is None else previous_key.data_ptr(),
+        rast.data_ptr(),
+        rast_db.data_ptr(),
+        key.data_ptr() if layered else None,
+        images,
+        pos.shape[-2],
+        tri.shape[0],
+        height,
+        width,
+        int(bool(refuse_as)),
+        native.threads(),
+    )
+    if bad >= 0:
+        raise _bad_triangle(refuse_as, tri, bad, pos.shape[-2])
+    return rast, rast_db, key
+
+
+# ---- backward -----------------------------------------------------------------------------------------------------------------
+
+
+def _backward(
+    needs: Sequence[bool], inputs: Sequence[Any], outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> Sequence[Tensor | None]:
+    pos, tri, ranges, _, height, width, _, db_grad, depth_grad, _ = inputs
+    d_rast, d_rast_db, _ = grads
+    if not db_grad:
+        d_rast_db = None
+    d_pos = native.empty(pos.shape, pos.dtype)
+    if d_rast is None and d_rast_db is None:
+        d_pos.zero_()
+    else:
+        native.call(
+            _BACKWARD[pos.dtype],
+            pos.data_ptr(),
+            tri.data_ptr(),
+            outputs[0].data_ptr(),
+            None if d_rast is None else d_rast.data_ptr(),
+            None if d_rast_db is None else d_rast_db.data_ptr(),
+            d_pos.data_ptr(),
+            _image_count(pos, ranges),
+            pos.shape[-2],
+            tri.shape[0],
+            height,
+            width,
+            int(ranges is None),
+            int(depth_grad),
+            native.threads(),
+        )
+    return d_pos, *[None] * 9
+
+
+# ---- shape-only version -------------------------------------------------------------------------------------------------------
+
+
+def _shapes(
+    pos: Tensor,
+    tri: Tensor,
+    ranges: Tensor | None,
+    previous_key: Tensor | None,
+    height: int,
+    width: int,
+    layered: bool,
+    *_: bool | str,
+) -> tuple[Tensor, ...]:
+    pixels = (_image_count(pos, ranges), height, width)
+    rast = pos.new_empty((*pixels, 4))
+    return rast, torch.empty_like(rast), pos.new_empty(pixels if layered else (0,), dtype=torch.float32)
+
+
+# ---- registration -------------------------------------------------------------------------------------------------------------
+
+_primitive = Primitive(
+    "rasterize",
+    "Tensor pos, Tensor tri, Tensor? ranges, Tensor? previous_key, int height, int width, "
+    "bool layered, bool db_grad, bool depth_grad, str refuse_as",
+    _forward,
+    _backward,
+    _shapes,
+    outputs=3,
+    constant_outputs=lambda *_: (2,),
+    saves_outputs=True,
+)

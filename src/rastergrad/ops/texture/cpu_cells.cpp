@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT
+// From coordinates to levels and texels, 16 pixels at a time. A file of its own: these loops are long in every number type, and called
+// once per 16 pixels.
+#include "cpu_cells.h"
+
+RG_BEGIN
+namespace {
+
+// Sixteen pixels: neighbours, or the listed ones.
+struct Pixels {
+    int64_t first;
+    int count;            // of neighbours; lanes beyond repeat the last
+    const int64_t* list;  // null: neighbours
+    RG_FN int64_t operator[](int l) const { return list ? list[l] : first + (l < count ? l : count - 1); }
+};
+
+// Columns of an array of rows, one row per pixel.
+template <class T, int kColumns> RG_FN void load_rows(const T* from, const Pixels& pixels, Lanes<T> (&columns)[kColumns]) {
+    alignas(64) T values[kColumns][kLanes];
+    if (!pixels.list && pixels.count == kLanes) {
+        const T* rows = from + pixels.first * kColumns;
+        for (int l = 0; l < kLanes; l++)
+            for (int k = 0; k < kColumns; k++) values[k][l] = rows[l * kColumns + k];
+    } else {
+        for (int l = 0; l < kLanes; l++)
+            for (int k = 0; k < kColumns; k++) values[k][l] = from[pixels[l] * kColumns + k];
+    }
+    for (int k = 0; k < kColumns; k++) columns[k] = Lanes<T>::load(values[k]);
+}
+
+template <class T>
+__attribute__((noinline)) Place<T> place_of(int64_t boundary, const T* uv, const Pixels& at) {
+    using F = Lanes<T>;
+    Place<T> place;
+    place.valid = 0xffff;
+    if (boundary == kCube) {
+        F d[3];
+        load_rows(uv, at, d);
+        place.cube = cube_point(Vec3<F>{d[0], d[1], d[2]});
+        place.s = face_coordinate(place.cube.p);
+        place.t = face_coordinate(place.cube.q);
+        place.valid = mask_bits(place.cube.valid);
+        return place;
+    }
+    F st[2];
+    load_rows(uv, at, st);
+    const bool wrap = boundary == kWrap;
+    place.s = wrap ? wrapped(st[0]) : st[0];
+    place.t = wrap ? wrapped(st[1]) : st[1];
+    return place;
+}
+
+// Lanes without a direction may hold anything: their texels stay in range all the same.
+template <class F> __attribute__((noinline)) void cross_edges(CubeFace<F> face, F i, F j, F size, F& at_face, F& at_i, F& at_j) {
+    const CubeTexel<F> there = across_edge(face, i, j, size);
+    at_face = there.face;
+    at_i = clamped(there.i, F(0), size - F(1));
+    at_j = clamped(there.j, F(0), size - F(1));
+}
+
+template <class T>
+__attribute__((noinline)) void find_cells(const Place<T>& place, int64_t boundary, bool nearest, Lanes<T> width, Lanes<T> height, Cells<T>& cells) {
+    using F = Lanes<T>;
+    using I = Lanes<Index<T>>;
+    const I iw = whole(width);
+    if (nearest) {
+        const auto column = nearest_texel(place.s, width), row = nearest_texel(place.t, height);
+        I texel = row.index * iw + column.index, rows = row.index;
+        if (boundary == kCube) {
+            rows = whole(face_number(place.cube.face)) * whole(height) + rows;
+            texel = rows * iw + column.index;
+        }
+        if (boundary == kZero) texel = select(column.inside & row.inside, texel, I(-1));
+        texel.store(cells.texel[0]);
+        select(texel < I(0), I(kNoCell<T>), texel).store(cells.highest);
+        rows.store(cells.row[0]);
+        rows.store(cells.row[1]);
+        return;
+    }
+    Neighbours<F> c, r;
+    switch (boundary) {
+        case kWrap: c = neighbours_wrap(place.s, width); r = neighbours_wrap(place.t, height); break;
+        case kClamp: c = neighbours_clamp(place.s, width); r = neighbours_clamp(place.t, height); break;
+        case kZero: c = neighbours_zero(place.s, width); r = neighbours_zero(place.t, height); break;
+        default: c = neighbours_cube(place.s, width); r = neighbours_cube(place.t, height); break;
+    }
+    c.fraction.store(cells.a);
+    r.fraction.store(cells.b);
+    const F columns[2] = {c.low, c.high}, rows[2] = {r.low, r.high};
+    if (boundary == kWrap || boundary == kClamp) {
+        const I low = whole(c.low), high = whole(c.high), first = whole(r.low), second = whole(r.high);
+        const I t00 = first * iw + low, t10 = first * iw + high, t01 = second * iw + low, t11 = second * iw + high;
+        t00.store(cells.texel[0]);
+        t10.store(cells.texel[1]);
+        t01.store(cells.texel[2]);
+        t11.store(cells.texel[3]);
+        maximum(maximum(t00, t10), maximum(t01, t11)).store(cells.highest);
+        first.store(cells.row[0]);
+        second.store(cells.row[1]);
+        return;
+    }
+    I highest(0);
+    const F last_column = width - F(1), last_row = height - F(1);
+    const F face = boundary == kCube ? face_number(place.cube.face) : F(0);
+    for (int k = 0; k < 4; k++) {
+        const F i = columns[k & 1], j = rows[k >> 1];
+        const auto in_columns = on_axis(i, width), in_rows = on_axis(j, height);
+        const I inside = in_columns & in_rows;
+        F at_face = face, at_i = clamped(i, F(0), last_column), at_j = clamped(j, F(0), last_row);
+        I there = inside;
+        if (boundary == kCube) {
+            there = in_columns | in_rows;
+            if (!all(inside)) cross_edges(place.cube.face, i, j, width, at_face, at_i, at_j);
+        }
+        const I row = whole(at_face) * whole(height) + whole(at_j);
+        const I texel = select(there, row * iw + whole(at_i), I(-1));
+        texel.store(cells.texel[k]);
+        highest = maximum(highest, select(there, texel, I(kNoCell<T>)));
+        // The quick way of the backward pass takes a cell's rows from its first and last texel: wrong where edges are crossed.
+        if (boundary == kCube) highest = select(inside, highest, I(kNoCell<T>));
+        if (k == 0) row.store(cells.row[0]);
+        if (k == 3) row.store(cells.row[1]);
+    }
+    highest.store(cells.highest);
+}
+
+template <class T>
+__attribute__((noinline)) Slopes2<T> slopes_of(const Place<T>& place, int64_t boundary, T width, T height, const T* uv_da, const Pixels& at) {
+    using F = Lanes<T>;
+    Slopes2<T> slopes;
+    Derivatives<F> d;
+    if (boundary == kCube) {
+        F c[6];
+        load_rows(uv_da, at, c);
+        slopes.face = {into_face(place.cube.face, Vec3<F>{c[0], c[2], c[4]}), into_face(place.cube.face, Vec3<F>{c[1], c[3], c[5]})};
+        d = face_derivatives(place.cube, slopes.face);
+    } else {
+        F c[4];
+        load_rows(uv_da, at, c);
+        d = {c[0], c[1], c[2], c[3]};
+    }
+    slopes.texels = in_texels(d, F(width), F(height));
+    slopes.ellipse = ellipse(slopes.texels);
+    return slopes;
+}
+template <class T> RG_FN Heights<T> heights_of(Lanes<T> level, int64_t filter, int depth) {
+    using F = Lanes<T>;
+    Heights<T> h;
+    const F in_range = level_in_range(level, F(T(depth)));
+    const F low = floor_of(in_range);
+    const F f = filter == kLinearMipmapLinear ? in_range - low : F(0);
+    f.store(h.f);
+    const auto lows = whole(low), highs = whole(minimum(low + F(1), F(T(depth))));
+    for (int l = 0; l < kLanes; l++) {
+        h.low[l] = int32_t(lows[l]);
+        h.high[l] = int32_t(highs[l]);
+    }
+    h.uniform = all(lows == Lanes<Index<T>>(lows[0]));
+    return h;
+}
+}  // namespace
+
+template <class T> void locate(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g) {
+    using F = Lanes<T>;
+    const Pixels at = {first, count, nullptr};
+    g.place = place_of(q.boundary, q.uv, at);
+    if (q.filter < kLinearMipmapNearest) {
+        find_cells(g.place, q.boundary, q.filter == kNearest, F(levels.widths[0]), F(levels.heights[0]), g.cells);
+        return;
+    }
+    F level(T(0));
+    if (q.uv_da) {
+        g.slopes = slopes_of(g.place, q.boundary, levels.widths[0], levels.heights[0], q.uv_da, at);
+        level = level_of(g.slopes.ellipse.major);
+    }
+    if (q.bias) {
+        F bias[1];
+        load_rows(q.bias, at, bias);
+        level = level + bias[0];
+    }
+    g.heights = heights_of(level, q.filter, levels.count - 1);
+    const bool uniform = g.heights.uniform;
+    find_cells(g.place, q.boundary, false, sizes_at(levels.widths, g.heights.low, uniform), sizes_at(levels.heights, g.heights.low, uniform), g.cells);
+    if (q.filter == kLinearMipmapLinear)
+        find_cells(g.place, q.boundary, false, sizes_at(levels.widths, g.heights.high, uniform), sizes_at(levels.heights, g.heights.high, uniform), g.coarser);
+}
+
+template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, const int64_t (&pixels)[kLanes], Cells<T>& cells) {
+    using F = Lanes<T>;
+    const Place<T> place = place_of(q.boundary, q.uv, Pixels{0, kLanes, pixels});
+    find_cells(place, q.boundary, q.filter == kNearest, F(levels.widths[k]), F(levels.heights[k]), cells);
+}
+
+template void locate<float>(const Query<float>&, const Levels<float>&, int64_t, int, Group<float>&);
+template void locate<double>(const Query<double>&, const Levels<double>&, int64_t, int, Group<double>&);
+template void locate_in_level<float>(const Query<float>&, const Levels<float>&, int, const int64_t (&)[kLanes], Cells<float>&);
+template void locate_in_level<double>(const Query<double>&, const Levels<double>&, int, const int64_t (&)[kLanes], Cells<double>&);
+
+RG_END

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+// From coordinates to texels, 16 pixels at a time; and from texels to the four colours of one pixel.
+#pragma once
+#include "cpu_query.h"
+#include "formulas.h"
+#include "formulas_cube.h"
+#include "formulas_level.h"
+#include "quads.h"
+
+RG_BEGIN
+
+// The word of formulas.h for lanes.
+template <class T> RG_FN Lanes<typename Lanes<T>::Integer> whole(Lanes<T> x) { return convert<typename Lanes<T>::Integer>(x); }
+
+template <class T> using Index = typename Lanes<T>::Integer;
+
+template <class T, int kColumns> RG_FN void store_rows(const Lanes<T> (&columns)[kColumns], int count, T* to) {
+    alignas(64) T values[kColumns][kLanes];
+    for (int k = 0; k < kColumns; k++) columns[k].store(values[k]);
+    for (int l = 0; l < count; l++)
+        for (int k = 0; k < kColumns; k++) to[l * kColumns + k] = values[k][l];
+}
+
+// Where 16 pixels look: s and t in the range of their boundary mode.
+template <class T> struct Place {
+    Lanes<T> s, t;
+    CubePoint<Lanes<T>> cube;
+    unsigned valid;  // one bit per lane
+};
+// The texels under 16 pixels in one level (or in one level each), numbered within an image of that level; -1: no such texel.
+template <class T> struct Cells {
+    alignas(64) Index<T> texel[4][kLanes];  // t00, t10, t01, t11; only the first with nearest filtering
+    alignas(64) Index<T> highest[kLanes];   // of the four; above all numbers when one does not exist
+    alignas(64) Index<T> row[2][kLanes];    // of t00 and t11, faces stacked; meaningless when one does not exist
+    alignas(64) T a[kLanes], b[kLanes];
+};
+template <class T> constexpr Index<T> kNoCell = sizeof(Index<T>) == 4 ? Index<T>(INT32_MAX) : Index<T>(INT64_MAX);
+
+// The levels of 16 pixels and how far they are between two.
+template <class T> struct Heights {
+    alignas(64) int32_t low[kLanes], high[kLanes];
+    alignas(64) T f[kLanes];
+    bool uniform;  // all lanes look at the same levels
+};
+
+// Derivatives of the coordinates by pixels, for cubes through the direction's.
+template <class T> struct Slopes2 {
+    Derivatives<Lanes<T>> texels;
+    Ellipse<Lanes<T>> ellipse;
+    FaceDerivatives<Lanes<T>> face;
+};
+// Widths or heights of the levels of 16 pixels.
+template <class T> RG_FN Lanes<T> sizes_at(const T* sizes, const int32_t* level, bool uniform) {
+    if (uniform) return Lanes<T>(sizes[level[0]]);
+    alignas(64) T values[kLanes];
+    for (int l = 0; l < kLanes; l++) values[l] = sizes[level[l]];
+    return Lanes<T>::load(values);
+}
+
+// Everything about 16 pixels that does not depend on colours.
+template <class T> struct Group {
+    Place<T> place;
+    Slopes2<T> slopes;          // with uv_da only
+    Heights<T> heights;         // of mip filters only
+    Cells<T> cells, coarser;    // `coarser` where two levels are mixed
+};
+// Coordinates, levels and texels of the pixels first .. first + count; lanes beyond repeat the last pixel.
+template <class T> void locate(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g);
+// The texels in level k of 16 pixels.
+template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, const int64_t (&pixels)[kLanes], Cells<T>& cells);
+
+template <class T> RG_FN Quad<T> load_some(const T* from, int64_t count) {
+    if (count >= 4) return Quad<T>::load(from);
+    T four[4] = {0, 0, 0, 0};
+    for (int64_t k = 0; k < count; k++) four[k] = from[k];
+    return Quad<T>::load(four);
+}
+template <class T> RG_FN void store_some(Quad<T> x, T* to, int64_t count) {
+    if (count >= 4) x.store(to);
+    else for (int64_t k = 0; k < count; k++) to[k] = x[int(k)];
+}
+
+// One image of one level, as pixels read it.
+template <class T> struct View {
+    const T* texels;
+    int64_t channels;
+    Index<T> readable;  // below this number four channels can always be read
+    bool cube;
+};
+template <class T> RG_FN View<T> view_of(const Level<T>& level, int64_t image, int64_t channels, bool cube) {
+    const int64_t before = image * level.texels_per_image;
+    int64_t readable = level.readable - before;
+    if (readable > level.texels_per_image) readable = level.texels_per_image;
+    return {level.texels + before * channels, channels, Index<T>(readable), cube};
+}
+
+template <class T> RG_FN Quad<T> careful_texel(const View<T>& v, Index<T> texel, int64_t c) {
+    if (texel < 0) return Quad<T>(T(0));
+    return load_some(v.texels + int64_t(texel) * v.channels + c, texel < v.readable ? 4 : v.channels - c);
+}
+template <class T> __attribute__((noinline)) Cell<Quad<T>> careful_cell(const View<T>& v, const Cells<T>& cells, int l, int64_t c) {
+    Cell<Quad<T>> t = {careful_texel(v, cells.texel[0][l], c), careful_texel(v, cells.texel[1][l], c),
+                       careful_texel(v, cells.texel[2][l], c), careful_texel(v, cells.texel[3][l], c)};
+    if (!v.cube) return t;
+    if (cells.texel[0][l] < 0) t.t00 = average_of_three(t.t10, t.t01, t.t11);
+    if (cells.texel[1][l] < 0) t.t10 = average_of_three(t.t00, t.t01, t.t11);
+    if (cells.texel[2][l] < 0) t.t01 = average_of_three(t.t00, t.t10, t.t11);
+    if (cells.texel[3][l] < 0) t.t11 = average_of_three(t.t00, t.t10, t.t01);
+    return t;
+}
+// Channels c to c + 3 of the four texels under lane l.
+template <class T> RG_FN Cell<Quad<T>> cell_at(const View<T>& v, const Cells<T>& cells, int l, int64_t channels, int64_t c) {
+    if (__builtin_expect(cells.highest[l] >= v.readable, 0)) return careful_cell(v, cells, l, c);
+    const T* base = v.texels + c;
+    return {Quad<T>::load(base + int64_t(cells.texel[0][l]) * channels), Quad<T>::load(base + int64_t(cells.texel[1][l]) * channels),
+            Quad<T>::load(base + int64_t(cells.texel[2][l]) * channels), Quad<T>::load(base + int64_t(cells.texel[3][l]) * channels)};
+}
+
+// A broadcast texture serves all pixels of all images as if they were one.
+struct Layout {
+    int64_t images, pixels;
+};
+template <class T> Layout layout_of(const Query<T>& q) {
+    return q.tex_images == 1 ? Layout{1, q.images * q.pixels} : Layout{q.images, q.pixels};
+}
+
+RG_END

@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: MIT
+"""texture: filtered lookups in textures, cube maps and mip stacks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core import check, dispatch, native
+from ...core.autograd import Primitive
+from . import mipmap, reference
+from .mipmap import MipStack, build_mipmaps
+
+__all__ = ["FILTER_MODES", "BOUNDARY_MODES", "MipStack", "build_mipmaps", "lookup", "texture"]
+
+FILTER_MODES = ("nearest", "linear", "linear-mipmap-nearest", "linear-mipmap-linear")
+BOUNDARY_MODES = ("wrap", "clamp", "zero", "cube")
+
+# ---- public function ------------------------------------------------------------------------------------------
+
+
+def texture(
+    tex: Tensor,
+    uv: Tensor,
+    uv_da: Tensor | None = None,
+    *,
+    mip_level_bias: Tensor | None = None,
+    mip: MipStack | Sequence[Tensor] | None = None,
+    filter_mode: str = "auto",
+    boundary_mode: str = "wrap",
+    max_mip_level: int | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Look textures up at every pixel, nearest, bilinear or trilinear.
+
+    s runs along the columns of the texture, t along its rows; (0, 0) is the corner of texel (row 0, column 0),
+    whose centre is at (0.5/w, 0.5/h).
+
+    Args:
+        tex: float [N, h, w, C], or [1, h, w, C] for all images alike; cube maps [N or 1, 6, h, h, C] with faces
+            +x, -x, +y, -y, +z, -z.
+        uv: coordinates (s, t), float [N, H, W, 2]; for cube maps directions of any length, [N, H, W, 3].
+        uv_da: their derivatives by pixels, float [N, H, W, 4]: (ds/dX, ds/dY, dt/dX, dt/dY), as `interpolate`
+            returns them; for cube maps [N, H, W, 6]. They choose the mip level.
+        mip_level_bias: float [N, H, W], added to the mip level; without `uv_da` it is the level.
+        mip: a `MipStack` of `build_mipmaps`; or a list of your own levels 1, 2, ..., each half the size of the one
+            before (rounded down, at least 1); or None: the levels are averaged from `tex` in every call.
+        filter_mode: "nearest", "linear", "linear-mipmap-nearest", "linear-mipmap-linear", or "auto": the last if
+            `uv_da` or `mip_level_bias` is given, else "linear". The first two ignore everything about mip levels.
+        boundary_mode: "wrap", "clamp", "zero" (outside counts as 0) or "cube".
+        max_mip_level: how many levels above `tex` to average at most; None goes down to 1x1, 0 means "linear".
+        backend: None chooses by device; "cpu" or "reference".
+
+    Returns:
+        Colours, float [N, H, W, C]. Coordinates that are not finite give finite or NaN colours; a direction
+        without a face (zero, NaN) gives 0.
+
+    Gradients:
+        To `tex` always, through the averaging also from the levels of a `MipStack` or of None; levels of a list
+        receive their own instead. To `uv` unless nearest; to `uv_da` and `mip_level_bias` with
+        "linear-mipmap-linear". Derivatives are taken inside the current texel cell. A pixel whose upstream
+        gradient is exactly zero contributes nothing.
+
+    Errors:
+        TypeError for what is no tensor of the right kind, ValueError for shapes that do not fit, among them a
+        texture with an odd side where another level is due.
+
+    Cost:
+        One pass over the pixels forward. Backward sums texels in bands that fit the cache, in a fixed order:
+        bitwise deterministic. Averaging levels costs a pass over `tex`; `build_mipmaps` saves it.
+
+    Source:
+        Laine et al. 2020, section 3.4; Williams 1983 for trilinear filtering.
+
+    Example:
+        >>> import torch, rastergrad as rg
+        >>> tex = torch.tensor([0.0, 1.0]).view(1, 1, 2, 1)
+        >>> uv = torch.tensor([[0.25, 0.5], [0.5, 0.5]]).view(1, 1, 2, 2)
+        >>> rg.texture(tex, uv, boundary_mode="clamp").flatten().tolist()
+        [0.0, 0.5]
+    """
+    return lookup(
+        tex,
+        uv,
+        uv_da,
+        mip_level_bias,
+        mip,
+        filter_mode=filter_mode,
+        boundary_mode=boundary_mode,
+        max_mip_level=max_mip_level,
+        backend=backend,
+    )
+
+
+def lookup(
+    tex: Tensor,
+    uv: Tensor,
+    uv_da: Tensor | None = None,
+    mip_level_bias: Tensor | None = None,
+    mip: MipStack | Sequence[Tensor] | None = None,
+    *,
+    filter_mode: str,
+    boundary_mode: str,
+    max_mip_level: int | None,
+    backend: str | None = None,
+    circular_gradient: bool = True,
+) -> Tensor:
+    """`texture`, with a choice for exactly circular footprints, whose level has one-sided derivatives only: with
+    `circular_gradient` their mean reaches `uv_da`, without it nothing.
+    """
+    name = "texture"
+    if filter_mode != "auto":
+        check.choice(name, "filter_mode", filter_mode, ("auto", *FILTER_MODES))
+    check.choice(name, "boundary_mode", boundary_mode, BOUNDARY_MODES)
+    most = mipmap.limit(name, max_mip_level)
+    if filter_mode == "auto":
+        given = uv_da is not None or mip_level_bias is not None
+        filter_mode = "linear-mipmap-linear" if given else "linear"
+    mipmapped = filter_mode in FILTER_MODES[2:]
+    if mipmapped and uv_da is None and mip_level_bias is None:
+        raise ValueError(
+            f'{name}: `filter_mode`="{filter_mode}" needs `uv_da` or `mip_level_bias` to choose a level; got neither. '
+            'Pass one of them, or use filter_mode="linear".'
+        )
+    if mipmapped and most == 0:
+        filter_mode, mipmapped = "linear", False
+    if not mipmapped:
+        uv_da = mip_level_bias = mip = None
+    cube = boundary_mode == "cube"
+    mipmap.check_texture(name, tex, cube)
+    _check_pixels(name, tex, uv, uv_da, mip_level_bias, cube)
+
+    levels: list[Tensor] = []
+    stack: MipStack | None = None
+    depth = 0
+    if isinstance(mip, MipStack):
+        stack = _checked_stack(name, mip, tex, cube)
+        depth = stack.depth
+    elif mip is not None:
+        levels = _checked_levels(name, mip, tex)
+        depth = len(levels)
+    elif mipmapped:
+        depth = len(mipmap.level_sizes(name, tex, most))
+    named = {f"mip[{k}]": level for k, level in enumerate(levels)}
+    data = None if stack is None else stack.data
+    device = check.same_device(name, tex=tex, uv=uv, uv_da=uv_da, mip_level_bias=mip_level_bias, mip=data, **named)
+
+    dtype = check.working_dtype(tex, uv, uv_da, mip_level_bias, *levels)
+    tex, uv = check.prepared(tex, dtype), check.prepared(uv, dtype)
+    uv_da = None if uv_da is None else check.prepared(uv_da, dtype)
+    mip_level_bias = None if mip_level_bias is None else check.prepared(mip_level_bias, dtype)
+    levels = [check.prepared(level, dtype) for level in levels]
+    if dispatch.resolve(name, backend, device) == "reference":
+        return reference.texture(
+            tex,
+            uv,
+            uv_da,
+            mip_level_bias,
+            _reference_levels(tex, stack, cube) if stack is not None else levels or None,
+            filter_mode=filter_mode,
+            boundary_mode=boundary_mode,
+            max_mip_level=depth if mip is None and mipmapped else None,
+            circular_gradient=circular_gradient,
+        )
+    if stack is not None:
+        data = check.prepared(stack.data, dtype)
+    elif mipmapped and not levels and depth:
+        data = mipmap.stack_data(tex, depth)
+    modes = (FILTER_MODES.index(filter_mode), BOUNDARY_MODES.index(boundary_mode))
+    return _primitive(tex, uv, uv_da, mip_level_bias, data, *modes, depth, int(circular_gradient), levels)[0]
+
+
+def _check_pixels(
+    name: str, tex: Tensor, uv: Any, uv_da: Any, mip_level_bias: Any, cube: bool
+) -> None:
+    width = 3 if cube else 2
+    check.floating(name, "uv", uv, f"[N, H, W, {width}]", (4,), last=width)
+    if 0 in uv.shape[1:3]:
+        raise ValueError(f"{name}: `uv` must have at least one pixel per image; got {check.describe(uv)}.")
+    if tex.shape[0] not in (1, uv.shape[0]):
+        raise ValueError(
+            f"{name}: `tex` must have 1 or {uv.shape[0]} images, as `uv` does; got {check.describe(tex)}."
+        )
+    if uv_da is not None:
+        check.floating(name, "uv_da", uv_da, f"[N, H, W, {2 * width}]", (4,), last=2 * width)
+        if uv_da.shape[:3] != uv.shape[:3]:
+            raise ValueError(
+                f"{name}: `uv_da` must be {[*uv.shape[:3], 2 * width]}, pixel for pixel like `uv`; "
+                f"got {check.describe(uv_da)}."
+            )
+    if mip_level_bias is not None:
+        check.floating(name, "mip_level_bias", mip_level_bias, "[N, H, W]", (3,))
+        if mip_level_bias.shape != uv.shape[:3]:
+            raise ValueError(
+                f"{name}: `mip_level_bias` must be {list(uv.shape[:3])}, pixel for pixel like `uv`; "
+                f"got {check.describe(mip_level_bias)}."
+            )
+
+
+def _checked_stack(name: str, stack: MipStack, tex: Tensor, cube: bool) -> MipStack:
+    if stack.shape != tuple(tex.shape) or stack.cube != cube:
+        kind = "cube map" if stack.cube else "texture"
+        raise ValueError(
+            f"{name}: `mip` was built for a {kind} {list(stack.shape)}, "
+            f"but `tex` is a {'cube map' if cube else 'texture'} {list(tex.shape)}. "
+            f"Build it with `build_mipmaps(tex, cube={cube})`."
+        )
+    return stack
+
+
+def _checked_levels(name: str, mip: Any, tex: Tensor) -> list[Tensor]:
+    expected = "a MipStack or a list of tensors, the levels above `tex`"
+    if not isinstance(mip, (list, tuple)):
+        raise TypeError(f"{name}: `mip` must be {expected}; got {check.describe(mip)}.")
+    if not mip:
+        raise ValueError(
+            f"{name}: `mip` must be {expected}; got an empty list. Pass None to average the levels from `tex`."
+        )
+    *outer, height, width, channels = tex.shape
+    for k, level in enumerate(mip):
+        if height == 1 and width == 1:
+            raise ValueError(
+                f"{name}: `mip` must end where a level is 1x1; got {len(mip)} levels above `tex` "
+                f"{list(tex.shape)}, which allows {k}."
+            )
+        height, width = max(1, height // 2), max(1, width // 2)
+        wanted = [*outer, height, width, channels]
+        check.floating(name, f"mip[{k}]", level, str(wanted), (tex.ndim,))
+        if list(level.shape) != wanted:
+            raise ValueError(
+                f"{name}: `mip[{k}]` must be {wanted}, half the level before, rounded down; "
+                f"got {check.describe(level)}."
+            )
+    return list(mip)
+
+
+def _reference_levels(tex: Tensor, stack: MipStack, cube: bool) -> list[Tensor]:
+    """Values of the stack, gradients to `tex`."""
+    averaged = reference.build_mipmaps(tex, stack.depth, cube)
+    stored = mipmap.stack_levels(stack.data.to(tex.dtype), stack.shape, stack.depth)
+    return [a + (s - a).detach() for a, s in zip(averaged, stored, strict=True)]
+
+
+# ---- forward --------------------------------------------------------------------------------------------------
+
+_FORWARD = native.kernels("texture_forward")
+_BACKWARD = native.kernels("texture_backward")
+
+
+def _address(x: Tensor | None) -> int | None:
+    return None if x is None else x.data_ptr()
+
+
+def _table(levels: Sequence[Tensor | None]) -> Tensor | None:
+    """Addresses of the levels, 0 for None."""
+    return torch.tensor([_address(x) or 0 for x in levels], dtype=torch.int64) if levels else None
+
+
+def _query(
+    tex: Tensor,
+    uv: Tensor,
+    uv_da: Tensor | None,
+    bias: Tensor | None,
+    stack: Tensor | None,
+    modes: Sequence[int],
+    table: Tensor | None,
+) -> tuple[int | None, ...]:
+    filter_mode, boundary_mode, depth, circular = modes
+    height, width, channels = tex.shape[-3:]
+    return (
+        tex.data_ptr(),
+        uv.data_ptr(),
+        _address(uv_da),
+        _address(bias),
+        _address(stack),
+        _address(table),
+        uv.shape[0],
+        uv.shape[1] * uv.shape[2],
+        tex.shape[0],
+        height,
+        width,
+        channels,
+        depth,
+        filter_mode,
+        boundary_mode,
+        circular,
+        native.threads(),
+    )
+
+
+def _forward(
+    tex: Tensor,
+    uv: Tensor,
+    uv_da: Tensor | None,
+    bias: Tensor | None,
+    stack: Tensor | None,
+    filter_mode: int,
+    boundary_mode: int,
+    depth: int,
+    circular: int,
+    levels: Sequence[Tensor],
+) -> tuple[Tensor]:
+    out = native.empty((*uv.shape[:3], tex.shape[-1]), tex.dtype)
+    table = _table(levels)
+    modes = (filter_mode, boundary_mode, depth, circular)
+    native.call(_FORWARD[tex.dtype], *_query(tex, uv, uv_da, bias, stack, modes, table), out.data_ptr())
+    return (out,)
+
+
+# ---- backward -------------------------------------------------------------------------------------------------
+
+
+def _backward(
+    needs: Sequence[bool], inputs: Sequence[Any], outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> Sequence[Tensor | None]:
+    tex, uv, uv_da, bias, stack, *rest = inputs
+    modes, levels = rest[:4], rest[4:]
+    (d_out,) = grads
+    linear, mixed = modes[0] >= 1, modes[0] == 3
+
+    def gradient(x: Tensor | None, wanted: bool) -> Tensor | None:
+        return native.empty(x.shape, x.dtype) if wanted and x is not None else None
+
+    d_tex, d_uv = gradient(tex, needs[0]), gradient(uv, needs[1] and linear)
+    d_uv_da, d_bias = gradient(uv_da, needs[2] and mixed), gradient(bias, needs[3] and mixed)
+    d_levels = [gradient(x, wanted) for x, wanted in zip(levels, needs[9:], strict=True)]
+    if d_out is not None:
+        table, d_table = _table(levels), _table(d_levels)
+        native.call(
+            _BACKWARD[tex.dtype],
+            *_query(tex, uv, uv_da, bias, stack, modes, table),
+            d_out.data_ptr(),
+            _address(d_tex),
+            _address(d_uv),
+            _address(d_uv_da),
+            _address(d_bias),
+            _address(d_table),
+        )
+    return d_tex, d_uv, d_uv_da, d_bias, None, None, None, None, None, *d_levels
+
+
+# ---- shape-only version ---------------------------------------------------------------------------------------
+
+
+def _shapes(tex: Tensor, uv: Tensor, *_: Any) -> tuple[Tensor]:
+    return (tex.new_empty((*uv.shape[:3], tex.shape[-1])),)
+
+
+# ---- registration ---------------------------------------------------------------------------------------------
+
+_primitive = Primitive(
+    "texture",
+    "Tensor tex, Tensor uv, Tensor? uv_da, Tensor? bias, Tensor? stack, "
+    "int filter_mode, int boundary_mode, int depth, int circular, Tensor[] levels",
+    _forward,
+    _backward,
+    _shapes,
+    outputs=1,
+)

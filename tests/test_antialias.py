@@ -1,0 +1,626 @@
+# SPDX-License-Identifier: MIT
+"""antialias against its oracle, its properties, and bad input. The topology has its own file."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import rastergrad as rg
+from testing import golden, scenes
+from testing.closeness import assert_gradients_close, assert_values_close
+
+settings.register_profile("rastergrad", deadline=None, derandomize=True)
+settings.load_profile("rastergrad")
+
+KINDS = ["closed", "folded", "unshared", "soup", "crowded", "behind"]
+
+
+def drawn(pos: Tensor, tri: Tensor, size: tuple[int, int]) -> Tensor:
+    """A fragment buffer [N, H, W, 4] by sampling every triangle at every pixel centre (spec 2.3), the nearest one winning."""
+    height, width = size
+    x = (2 * torch.arange(width, dtype=torch.float64) + 1) / width - 1
+    y = (2 * torch.arange(height, dtype=torch.float64) + 1) / height - 1
+    corner = pos.double()[:, tri.long()]  # [N, T, 3, 4]
+    qx = corner[..., 0, None, None] - x * corner[..., 3, None, None]  # [N, T, 3, 1, W]
+    qy = corner[..., 1, None, None] - y[:, None] * corner[..., 3, None, None]  # [N, T, 3, H, 1]
+    area = qx.roll(-1, 2) * qy.roll(-2, 2) - qx.roll(-2, 2) * qy.roll(-1, 2)  # [N, T, 3, H, W]
+    share = area / area.sum(2, keepdim=True)
+    z, w = (torch.einsum("ntkhw,ntk->nthw", share, corner[..., c]) for c in (2, 3))
+    there = (share >= 0).all(2) & (w > 0) & (z.abs() <= w)
+    depth, index = torch.where(there, z / w, torch.inf).min(1)  # [N, H, W]
+    u, v = (share[:, :, k].gather(1, index[:, None])[:, 0] for k in (0, 1))
+    rast = torch.stack([u, v, depth, index + 1.0], -1)
+    return torch.where(depth.isfinite()[..., None], rast, 0.0)
+
+
+def mesh(kind: str, seed: int, n: int) -> tuple[Tensor, Tensor]:
+    """pos [N, V, 4], tri [T, 3]: closed, folding over, without shared vertices, or with many triangles on an edge."""
+    if kind in ("closed", "folded", "unshared"):
+        shape = scenes.cube(shared=kind == "closed") if kind != "folded" else scenes.sphere(60, bumps=0.5)
+        g = torch.Generator().manual_seed(seed)
+        turns = [torch.linalg.qr(torch.randn(3, 3, generator=g))[0] for _ in range(n)]
+        views = scenes.perspective(0.9) @ scenes.look((0.0, 0.3, 3.6))
+        return torch.stack([scenes.transform(shape.pos @ turn, views) for turn in turns]), shape.tri
+    pos, tri = scenes.random_clip_mesh(
+        seed, n, 9, 16, w_range=(-0.4, 1.5) if kind == "behind" else (0.4, 1.5)
+    )
+    if kind == "crowded":  # non-manifold, duplicated, back to back, and degenerate ones between them
+        g = torch.Generator().manual_seed(seed)
+        again = torch.cat([tri[:4], tri[4:8, [1, 0, 2]], tri[8:10, [2, 0, 1]], tri[10:12, [0, 0, 2]]])
+        tri = torch.cat([tri, again])[torch.randperm(len(tri) + len(again), generator=g)]
+    return pos, tri
+
+
+def scene(
+    seed: int,
+    kind: str = "closed",
+    *,
+    n: int = 2,
+    size: tuple[int, int] = (17, 23),
+    channels: int = 3,
+    ranged: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """color, rast, pos, tri."""
+    pos, tri = mesh(kind, seed, 1 if ranged else n)
+    rast = drawn(pos, tri, size)
+    if ranged:  # the same vertices for all images, each of which sees some of the triangles
+        rast = rast.expand(n, -1, -1, -1) * (
+            rast[..., 3:] <= torch.arange(n, 0, -1)[:, None, None, None] * len(tri) / n
+        )
+        pos = pos[0]
+    color = torch.rand(n, *size, channels, generator=torch.Generator().manual_seed(seed + 1))
+    return color.to(dtype), rast.to(dtype), pos.to(dtype), tri
+
+
+def run(
+    color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, upstream: Tensor | None = None, **options: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The image and the gradients of color and pos, for a seeded random upstream unless one is given."""
+    color, pos = color.detach().clone().requires_grad_(), pos.detach().clone().requires_grad_()
+    image = rg.antialias(color, rast, pos, tri, **options)
+    if upstream is None:
+        upstream = torch.randn(image.shape, generator=torch.Generator().manual_seed(99), dtype=torch.float64)
+    d_color, d_pos = torch.autograd.grad(image, [color, pos], upstream.to(image.dtype))
+    return image.detach(), d_color, d_pos
+
+
+def unsteady(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor) -> Tensor:
+    """[N, H, W, 1] bool: pixels whose gradient jumps when positions move by what rounding moves them."""
+    weak = {torch.float32: 2e-6, torch.float64: 1e-14}[pos.dtype]
+    g = torch.Generator().manual_seed(5)
+    basis = torch.tensor([1.0, 0.37, -0.61], dtype=torch.float64)
+
+    def probe(
+        p: Tensor,
+    ) -> Tensor:  # out is linear in alpha: three colours tell whether a pair, or its weight, has changed
+        ramp = torch.arange(color[0, ..., 0].numel(), dtype=torch.float64).reshape(1, *color.shape[1:3], 1)
+        colors = (ramp * basis).sin().expand(*color.shape[:3], 3)
+        return rg.antialias(colors, rast.double(), p, tri, backend="reference")
+
+    want = probe(pos.double())
+    mask = torch.zeros(*color.shape[:3], 1, dtype=torch.bool)
+    for _ in range(3):
+        moved = pos.double() * (1 + weak * torch.randn(pos.shape, generator=g, dtype=torch.float64))
+        mask |= ((probe(moved) - want).abs() > 200 * weak).any(-1, keepdim=True)
+    return mask
+
+
+@settings(max_examples=80)
+@given(
+    seed=st.integers(0, 10**6),
+    kind=st.sampled_from(KINDS),
+    size=st.sampled_from([(1, 1), (1, 19), (23, 1), (6, 5), (17, 33), (20, 15)]),
+    channels=st.sampled_from([1, 2, 3, 4, 7]),
+    ranged=st.booleans(),
+    given_topology=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_values_and_gradients_equal_the_oracle(
+    seed: int,
+    kind: str,
+    size: tuple[int, int],
+    channels: int,
+    ranged: bool,
+    given_topology: bool,
+    dtype: torch.dtype,
+) -> None:
+    inputs = scene(seed, kind, size=size, channels=channels, ranged=ranged, dtype=dtype)
+    topology = rg.edge_topology(inputs[3]) if given_topology else None
+    mask = ~unsteady(*inputs)
+    upstream = (
+        torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        * mask
+    )
+    got = run(*inputs, upstream, topology=topology)
+    want = run(
+        *(t.double() if t.is_floating_point() else t for t in inputs),
+        upstream,
+        topology=topology,
+        backend="reference",
+    )
+    assert_values_close(got[0], want[0], dtype=dtype, what="image", mask=mask)
+    assert_gradients_close(got[1], want[1], dtype=dtype, what="d_color")
+    assert_gradients_close(got[2], want[2], dtype=dtype, what="d_pos")
+
+
+def test_the_scenes_of_these_tests_have_silhouettes() -> None:
+    """Otherwise the comparisons would compare copies."""
+    for kind in KINDS:
+        color, rast, pos, tri = scene(4, kind)
+        image, _, d_pos = run(color, rast, pos, tri)
+        assert int(((image != color).any(-1)).sum()) > 10, kind
+        assert int((d_pos != 0).any(-1).sum()) > 3, kind
+
+
+@pytest.mark.skipif(not golden.available(), reason=golden.MISSING)
+@pytest.mark.parametrize("name", golden.names("a"))
+def test_golden(name: str) -> None:
+    """At the accuracy that float32 allows, rather than the runner's own 2e-5 and 2e-4."""
+
+    def compat(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, pos_gradient_boost: float) -> Tensor:
+        return rg.antialias(color, rast, pos, tri, pos_gradient_boost=pos_gradient_boost, strict=False)
+
+    functions = golden.reference_functions()
+    functions = type(functions)(**{**vars(functions), "antialias": compat})
+    assert not golden.failures(functions, name, rtol=4e-6, gtol=1e-5)
+
+
+def test_large_images_are_cut_into_strips_that_fit_together() -> None:
+    """Strips of 16,384 pixels: 54 rows here. Pairs across their borders touch both."""
+    shape = scenes.sphere(60, bumps=0.5)
+    pos = shape.clip(scenes.orbit(1, distance=2.9))
+    inputs = torch.rand(1, 130, 301, 2), drawn(pos, shape.tri, (130, 301)).float(), pos, shape.tri
+    mask = ~unsteady(*inputs)
+    upstream = (
+        torch.randn(1, 130, 301, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * mask
+    )
+    got, want = run(*inputs, upstream), run(*inputs, upstream, backend="reference")
+    assert_values_close(got[0], want[0], dtype=torch.float32, what="image", mask=mask)
+    assert_gradients_close(got[1], want[1], dtype=torch.float32, what="d_color")
+    assert_gradients_close(got[2], want[2], dtype=torch.float32, what="d_pos")
+
+
+def test_more_triangles_than_pixels_make_no_difference() -> None:
+    """A mesh of more than 8 triangles per pixel is asked per pair instead of in a table: bitwise the same."""
+    color, rast, pos, tri = scene(8, "folded", size=(9, 11))
+    unused = tri[:1].expand(8 * 9 * 11, 3).flip(1)  # entered after the others, and never seen
+    image, d_color, d_pos = run(color, rast, pos, tri)
+    assert all(map(torch.equal, run(color, rast, pos, torch.cat([tri, unused])), (image, d_color, d_pos)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_constant_image_stays_exactly(kind: str) -> None:
+    color, rast, pos, tri = scene(1, kind)
+    image, _, d_pos = run(torch.full_like(color, 0.1), rast, pos, tri)
+    assert bool((image == 0.1).all())
+    assert bool((d_pos == 0).all())
+
+
+def test_transpose_of_the_part_linear_in_color() -> None:
+    """<J x, y> = <x, J^T y> for the map color -> image; and the sum of an image's channel gradient is its upstream's."""
+    color, rast, pos, tri = scene(2, "soup", dtype=torch.float64)
+    y = torch.randn_like(color)
+    image, d_color, _ = run(color, rast, pos, tri, y)
+    assert torch.allclose((image * y).sum(), (color * d_color).sum(), rtol=1e-12)
+    assert torch.allclose(d_color.sum((1, 2)), y.sum((1, 2)), rtol=1e-10)
+
+
+@pytest.mark.parametrize("ranged", [False, True])
+def test_gradcheck(ranged: bool) -> None:
+    """The 1e-3 of the stabiliser shifts gradients by 1e-3 / |dY|: the triangles are large, the tolerance accordingly."""
+    color, rast, pos, tri = scene(
+        3, "closed", n=2, size=(7, 8), channels=2, ranged=ranged, dtype=torch.float64
+    )
+
+    def image(c: Tensor, p: Tensor) -> Tensor:
+        return rg.antialias(c, rast, p, tri)
+
+    assert torch.autograd.gradcheck(
+        image, [color.requires_grad_(), pos.requires_grad_()], eps=1e-7, rtol=1e-2, atol=1e-4
+    )
+
+
+def test_moving_the_whole_scene_moves_no_gradient_away() -> None:
+    """Along x with w fixed: the gradient of the sum of a plain image is the length of silhouettes, left minus right = 0."""
+    color, rast, pos, tri = scene(5, "closed", n=1, size=(40, 40), dtype=torch.float64)
+    mask = (rast[..., 3:] > 0).double()
+    _, _, d_pos = run(mask, rast, pos, tri, torch.ones_like(mask))
+    assert float(d_pos[..., 0].abs().sum()) > 1
+    assert abs(float((d_pos[..., 0] * pos[..., 3]).sum())) < 0.2 * float(
+        (d_pos[..., 0] * pos[..., 3]).abs().sum()
+    )
+
+
+# ---- symmetries ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("move", ["left-right", "up-down", "transposed"])
+def test_mirroring_and_transposing_the_scene_does_so_to_the_result(kind: str, move: str) -> None:
+    color, rast, pos, tri = scene(6, kind, size=(19, 25), dtype=torch.float64)
+    upstream = torch.randn_like(color)
+    axes = {"left-right": [2], "up-down": [1]}.get(move)
+
+    def image(t: Tensor) -> Tensor:
+        return t.flip(axes) if axes else t.transpose(1, 2)
+
+    def points(p: Tensor) -> Tensor:
+        if not axes:
+            return p[..., [1, 0, 2, 3]]
+        return p * torch.tensor(
+            [-1.0 if move == "left-right" else 1.0, -1.0 if move == "up-down" else 1.0, 1, 1]
+        )
+
+    want = run(color, rast, pos, tri, upstream)
+    got = run(image(color), image(rast), points(pos), tri, image(upstream))
+    assert torch.allclose(image(got[0]), want[0], rtol=0, atol=1e-12)
+    assert torch.allclose(image(got[1]), want[1], rtol=0, atol=1e-12)
+    assert torch.allclose(points(got[2]), want[2], rtol=1e-9, atol=1e-9)
+
+
+def test_shift_by_whole_pixels() -> None:
+    size, step = (16, 16), (3, -2)
+    color, rast, pos, tri = scene(7, "closed", n=1, size=size, dtype=torch.float64)
+    x, y = pos[..., 0] / 2, pos[..., 1] / 2  # half as large, so that it stays inside
+    pos = torch.stack([x, y, pos[..., 2], pos[..., 3]], -1)
+    moved = torch.stack(
+        [x + 2 / 16 * step[1] * pos[..., 3], y + 2 / 16 * step[0] * pos[..., 3], pos[..., 2], pos[..., 3]], -1
+    )
+    rast, moved_rast = drawn(pos, tri, size), drawn(moved, tri, size)
+    assert torch.equal(moved_rast[..., 3], rast[..., 3].roll(step, (1, 2)))
+    upstream = torch.randn_like(color)
+    want = run(color, rast, pos, tri, upstream)
+    got = run(color.roll(step, (1, 2)), moved_rast, moved, tri, upstream.roll(step, (1, 2)))
+    assert torch.allclose(got[0], want[0].roll(step, (1, 2)), rtol=0, atol=1e-12)
+    assert torch.allclose(got[1], want[1].roll(step, (1, 2)), rtol=0, atol=1e-12)
+    assert torch.allclose(got[2][..., :2], want[2][..., :2], rtol=1e-9, atol=1e-9)
+
+
+# ---- one edge, by hand --------------------------------------------------------------------------------------------------------
+
+
+def edge_at(x_px: float, width: int = 4) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A row of pixels, covered left of a vertical edge; color counts 0, 1, 4, 9."""
+    x = 2 * x_px / width - 1
+    pos = torch.tensor([[[x, -3.0, 0, 1], [x, 3.0, 0, 1], [-5.0, 0, 0, 1]]], dtype=torch.float64)
+    rast = torch.zeros(1, 1, width, 4, dtype=torch.float64)
+    rast[..., 3] = (torch.arange(width) + 0.5 < x_px).double()
+    return torch.arange(width).double().square().reshape(1, 1, width, 1), rast, pos, torch.tensor([[0, 1, 2]])
+
+
+def test_an_edge_right_of_the_border_lets_its_pixel_leak() -> None:
+    """Edge 0.7 px from the centre of pixel 1: pixel 2 gains 0.2 of the step, downwards."""
+    color, rast, pos, tri = edge_at(2.2)
+    image, _, d_pos = run(color, rast, pos, tri, torch.ones_like(color))
+    assert torch.allclose(image.flatten(), torch.tensor([0, 1, 4 - 0.2 * 3, 9], dtype=torch.float64))
+    # d image / d edge = -3 per pixel, 2 px per unit of x; half of it to each end
+    assert torch.allclose(d_pos[0, :, 0], torch.tensor([-3.0, -3, 0], dtype=torch.float64), rtol=1e-3)
+
+
+def test_an_edge_on_the_border_of_two_pixels_changes_nothing_but_has_a_gradient() -> None:
+    """Weight 0: with either sign of zero the second pixel is the target (spec 5.7 leaves the choice)."""
+    color, rast, pos, tri = edge_at(2.0)
+    image, _, d_pos = run(color, rast, pos, tri, torch.ones_like(color))
+    assert torch.equal(image, color)
+    assert torch.allclose(d_pos[0, :, 0], torch.tensor([-3.0, -3, 0], dtype=torch.float64), rtol=1e-3)
+    only_first = torch.tensor([1.0, 1, 0, 0], dtype=torch.float64).reshape(1, 1, 4, 1)
+    assert bool((run(color, rast, pos, tri, only_first)[2] == 0).all())
+    mirrored = run(
+        color.flip(2), rast.flip(2), pos * torch.tensor([-1.0, 1, 1, 1]), tri, torch.ones_like(color)
+    )
+    assert torch.allclose(mirrored[2][0, :, 0], torch.tensor([3.0, 3, 0], dtype=torch.float64), rtol=1e-3)
+
+
+@pytest.mark.parametrize("x_px", [1.47, 2.53])
+def test_a_crossing_beyond_a_centre_is_clamped_and_has_no_gradient(x_px: float) -> None:
+    color, rast, pos, tri = edge_at(2.0)
+    pos = edge_at(x_px)[2]
+    image, d_color, d_pos = run(color, rast, pos, tri, torch.ones_like(color))
+    gained = torch.tensor([0, 1 + 1.5, 4, 9] if x_px < 2 else [0, 1, 4 - 1.5, 9], dtype=torch.float64)
+    assert torch.allclose(image.flatten(), gained)
+    assert not torch.equal(d_color, torch.ones_like(color))
+    assert bool((d_pos == 0).all())
+
+
+def test_boost_scales_only_the_gradient_of_pos() -> None:
+    inputs = scene(9)
+    image, d_color, d_pos = run(*inputs)
+    boosted = run(*inputs, pos_gradient_boost=4)
+    assert torch.equal(boosted[0], image)
+    assert torch.equal(boosted[1], d_color)
+    assert torch.equal(boosted[2], 4 * d_pos)
+
+
+def test_gradients_go_where_they_are_wanted_only() -> None:
+    color, rast, pos, tri = scene(10)
+    want = run(color, rast, pos, tri, torch.ones_like(color))
+    for k, name in ((1, "color"), (2, "pos")):
+        leaves = {"color": color.clone(), "pos": pos.clone(), "rast": rast.clone()}
+        leaf = leaves[name].requires_grad_()
+        rg.antialias(leaves["color"], leaves["rast"], leaves["pos"], tri).sum().backward()
+        assert leaf.grad is not None
+        assert torch.equal(leaf.grad, want[k])
+    rast = rast.clone().requires_grad_()
+    image = rg.antialias(color, rast, pos, tri)
+    assert torch.autograd.grad(image.sum(), rast, allow_unused=True) == (None,)
+
+
+# ---- strange input ------------------------------------------------------------------------------------------------------------
+
+
+def test_ids_out_of_range_are_background() -> None:
+    """They never win against a triangle, whatever their depth; a pair of two of them is left alone (spec 10.16)."""
+    color, rast, pos, tri = scene(11, dtype=torch.float64)
+    empty = rast[..., 3] == 0
+    want = run(color, rast, pos, tri)
+    for strange in (13.0, -1.0, 0.4, float("nan"), float("inf"), 1e30):
+        other = rast.clone()
+        other[empty] = torch.tensor([9.0, 9.0, -5.0, strange], dtype=torch.float64)
+        other[..., 3] = torch.where(empty & (torch.arange(23) % 2 == 0), 0.0, other[..., 3])
+        assert all(map(torch.equal, run(color, other, pos, tri), want)), strange
+
+
+def test_the_nearer_triangle_owns_the_edge_and_the_second_one_a_tie() -> None:
+    color, rast, pos, tri = edge_at(2.2)
+    pos = torch.cat(
+        [pos, pos + torch.tensor([0.1, 0, 0, 0])], 1
+    )  # the second triangle's edge lies 0.2 px further right
+    tri = torch.cat([tri, tri + 3])
+    rast[0, 0, 2:, 3] = 2
+    for z0, z1, owner in ((0.1, 0.2, 0), (0.2, 0.1, 1), (0.1, 0.1, 1)):
+        rast[0, 0, :2, 2], rast[0, 0, 2:, 2] = z0, z1
+        d_pos = run(color, rast, pos, tri, torch.ones_like(color))[2]
+        moved = (d_pos[0] != 0).any(-1).reshape(2, 3).any(1).tolist()
+        # seen from the right pixel, its own triangle's far edge is its left one: beyond the neighbour, so nothing moves
+        assert moved == [owner == 0, False]
+
+
+def test_nonfinite_points_and_w_zero_spread_nothing() -> None:
+    color, rast, pos, tri = scene(12, "soup")
+    for value in (0.0, float("nan"), float("inf"), -float("inf"), 1e38, 1e-38, 1e-45):
+        for component in (0, 1, 2, 3):
+            bad = pos.clone()
+            bad[:, ::2, component] = value
+            image, d_color, d_pos = run(color, rast, bad, tri)
+            assert bool(image.isfinite().all()), (value, component)
+            assert bool(d_color.isfinite().all()), (value, component)
+            assert bool(d_pos.isfinite().all()) or abs(value) in (1e38, 1e-38, 1e-45), (value, component)
+
+
+def test_zero_upstream_keeps_nonfinite_colors_out() -> None:
+    color, rast, pos, tri = scene(13, channels=3)
+    color = color.clone()
+    color[..., 1] = float("nan")
+    upstream = torch.ones_like(color)
+    upstream[..., 1] = 0
+    _, d_color, d_pos = run(color, rast, pos, tri, upstream)
+    assert bool(d_color.isfinite().all())
+    assert bool(d_pos.isfinite().all())
+    assert bool((d_pos != 0).any())
+
+
+@pytest.mark.parametrize("given_topology", [False, True])
+def test_triangles_with_indices_out_of_range(given_topology: bool) -> None:
+    color, rast, pos, tri = scene(14, "folded")
+    bad = tri.clone()
+    bad[7, 1] = pos.shape[1]
+    bad[9, 0] = -1
+    topology = rg.edge_topology(bad) if given_topology else None
+    with pytest.raises(
+        ValueError, match=rf"`tri` must hold indices in \[0, {pos.shape[1]}\).*in triangle 7\."
+    ):
+        rg.antialias(color, rast, pos, bad, topology=topology)
+    with pytest.raises(ValueError, match="in triangle 7"):
+        rg.antialias(color, rast, pos, bad, backend="reference")
+    upstream = torch.ones_like(color)
+    got = run(color, rast, pos, bad, upstream, strict=False, topology=topology)
+    want = run(color, rast, pos, bad, upstream, strict=False, backend="reference")
+    for a, b in zip(got, want, strict=True):
+        assert torch.allclose(a, b, atol=2e-4)
+
+
+def test_a_topology_of_another_mesh_of_equal_size_is_harmless() -> None:
+    color, rast, pos, tri = scene(15, "folded")
+    other = rg.edge_topology(tri.flip(0))
+    image, _, _ = run(color, rast, pos, tri, topology=other)
+    assert bool(image.isfinite().all())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+def test_bitwise_equal_for_every_thread_count_and_run(threads: int) -> None:
+    shape = scenes.soup(30, (0.2, 0.6), seed=1)
+    pos = shape.clip(scenes.orbit(2))
+    rast = drawn(pos, shape.tri, (90, 100)).float().repeat_interleave(4, 2)  # 90 x 400: strips of 40 rows
+    inputs = torch.rand(2, 90, 400, 3, generator=torch.Generator().manual_seed(0)), rast, pos, shape.tri
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        want = run(*inputs)
+        torch.set_num_threads(threads)
+        for _ in range(2):
+            assert all(map(torch.equal, run(*inputs), want))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_inputs_are_computed_in_float32_and_get_half_gradients(dtype: torch.dtype) -> None:
+    color, rast, pos, tri = scene(16)
+    half = color.to(dtype)
+    image, d_color, d_pos = run(half, rast, pos, tri)
+    want = run(half.float(), rast, pos, tri)
+    assert torch.equal(image, want[0])
+    assert torch.equal(d_color, want[1].to(dtype))
+    assert torch.equal(d_pos, want[2])
+
+
+def test_views_strides_and_index_types_make_no_difference() -> None:
+    color, rast, pos, tri = scene(17)
+    want = run(color, rast, pos, tri)
+    wide = torch.zeros(2, 17, 23, 8)
+    wide[..., 1:7:2] = color
+    for index in (
+        tri.long(),
+        tri.short(),
+        tri.to(torch.uint32),
+        tri.to(torch.uint8),
+        torch.cat([tri, tri], 1)[:, :3],
+    ):
+        image = rg.antialias(
+            wide[..., 1:7:2], rast.transpose(1, 2).contiguous().transpose(1, 2), pos.flip(1).flip(1), index
+        )
+        assert torch.equal(image, want[0])
+
+
+def test_upstream_gradients_may_be_expanded() -> None:
+    color, rast, pos, tri = scene(18)
+    want = run(color, rast, pos, tri, torch.ones_like(color))
+    color.requires_grad_()
+    (d_color,) = torch.autograd.grad(rg.antialias(color, rast, pos, tri).sum(), color)
+    assert torch.equal(d_color, want[1])
+
+
+@pytest.mark.parametrize(
+    ("n", "vertices", "triangles", "channels"),
+    [(0, 3, 1, 3), (2, 0, 0, 3), (1, 3, 0, 3), (1, 3, 1, 0), (0, 0, 0, 0)],
+)
+@pytest.mark.parametrize("ranged", [False, True])
+def test_empty_inputs(n: int, vertices: int, triangles: int, channels: int, ranged: bool) -> None:
+    color = torch.rand(n, 4, 5, channels, requires_grad=True)
+    rast = torch.rand(n, 4, 5, 4)
+    rast[..., 3] = torch.arange(5) % 2
+    pos = torch.rand(*([] if ranged else [n]), vertices, 4, requires_grad=True)
+    tri = torch.arange(3 * triangles).reshape(-1, 3)
+    image = rg.antialias(color, rast, pos, tri)
+    assert image.shape == color.shape
+    assert n * vertices * triangles * channels > 0 or torch.equal(image, color)
+    image.sum().backward()
+    assert color.grad is not None
+    assert pos.grad is not None
+    assert bool((color.grad == 1).all())
+    assert bool((pos.grad == 0).all())
+
+
+def test_changing_an_input_between_forward_and_backward_is_caught() -> None:
+    color, rast, pos, tri = scene(19)
+    image = rg.antialias(color.requires_grad_(), rast, pos, tri)
+    rast[..., 2] += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        image.sum().backward()
+
+
+def test_the_result_may_be_changed_in_place() -> None:
+    """Backward does not look at it."""
+    color, rast, pos, tri = scene(20)
+    image = rg.antialias(color.requires_grad_(), rast, pos, tri)
+    image *= 2
+    image.sum().backward()
+
+
+COLOR, RAST, POS, TRI = scene(0)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: rg.antialias([1.0], RAST, POS, TRI),
+            TypeError,
+            r"antialias: `color` must be a float tensor .*torch.as_tensor",
+        ),  # type: ignore
+        (
+            lambda: rg.antialias(COLOR > 0.5, RAST, POS, TRI),
+            TypeError,
+            r"`color` .*got bool .*color.float\(\)",
+        ),
+        (
+            lambda: rg.antialias(COLOR[..., 0], RAST, POS, TRI),
+            ValueError,
+            r"`color` .*\[N, H, W, C\]; got float32 \[2, 17, 23\]",
+        ),
+        (
+            lambda: rg.antialias(COLOR[:, 1:], RAST, POS, TRI),
+            ValueError,
+            r"`color` must have the images, .*\[2, 17, 23\]; got",
+        ),
+        (
+            lambda: rg.antialias(COLOR[:, :0], RAST[:, :0], POS, TRI),
+            ValueError,
+            r"height and width above 0; got float32 \[2, 0,",
+        ),
+        (lambda: rg.antialias(COLOR, RAST[..., :2], POS, TRI), ValueError, r"`rast` .*\[N, H, W, 4\]; got"),
+        (
+            lambda: rg.antialias(COLOR, RAST, POS[..., :3], TRI),
+            ValueError,
+            r"`pos` .*\[N, V, 4\] or \[V, 4\]; got",
+        ),
+        (
+            lambda: rg.antialias(COLOR, RAST, POS[:1], TRI),
+            ValueError,
+            r"`pos` must have 2 images, as `color` does",
+        ),
+        (
+            lambda: rg.antialias(COLOR, RAST, POS, TRI.float()),
+            TypeError,
+            r"`tri` must be an integer tensor .*tri.int\(\)",
+        ),
+        (lambda: rg.antialias(COLOR, RAST, POS, TRI[0]), ValueError, r"`tri` .*\[T, 3\]; got int32 \[3\]"),
+        (
+            lambda: rg.antialias(COLOR, RAST, POS[:, :5], TRI),
+            ValueError,
+            r"`tri` must hold indices in \[0, 5\).*triangle 0\.",
+        ),
+        (
+            lambda: rg.antialias(COLOR, RAST, POS, TRI, topology=TRI),
+            TypeError,
+            r"`topology` must be None or .*got int32 \[12, 3\]",
+        ),  # type: ignore
+        (
+            lambda: rg.antialias(COLOR, RAST, POS, TRI, topology=rg.edge_topology(TRI[:5])),
+            ValueError,
+            r"12 triangles; got one for 5",
+        ),
+        (
+            lambda: rg.antialias(COLOR, RAST, POS, TRI, pos_gradient_boost="a"),
+            TypeError,
+            r"`pos_gradient_boost` .*got 'a'",
+        ),  # type: ignore
+        (
+            lambda: rg.antialias(COLOR, RAST, POS, TRI, pos_gradient_boost=None),
+            TypeError,
+            r"must be a number; got None",
+        ),  # type: ignore
+        (
+            lambda: rg.antialias(COLOR, RAST, POS, TRI, strict=1),
+            TypeError,
+            r"`strict` must be True or False; got 1",
+        ),  # type: ignore
+        (
+            lambda: rg.antialias(COLOR, RAST, POS, TRI, backend="metal"),
+            ValueError,
+            r"`backend` must be one of 'cpu', 'reference'",
+        ),
+        (
+            lambda: rg.antialias(COLOR.to("meta"), RAST, POS, TRI),
+            ValueError,
+            r"`color` is on meta, `rast` on cpu",
+        ),
+    ],
+)
+def test_bad_input(call: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_numpy_numbers_are_welcome_as_boost() -> None:
+    assert torch.equal(
+        run(COLOR, RAST, POS, TRI, pos_gradient_boost=np.float32(2))[2],
+        run(COLOR, RAST, POS, TRI, pos_gradient_boost=2.0)[2],
+    )
