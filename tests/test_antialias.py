@@ -22,7 +22,7 @@ KINDS = ["closed", "folded", "unshared", "soup", "crowded", "behind"]
 
 
 def drawn(pos: Tensor, tri: Tensor, size: tuple[int, int]) -> Tensor:
-    """A fragment buffer [N, H, W, 4] by sampling every triangle at every pixel centre (spec 2.3), the nearest one winning."""
+    """A fragment buffer [N, H, W, 4]: triangles sampled at pixel centres (spec 2.3), the nearest wins."""
     height, width = size
     x = (2 * torch.arange(width, dtype=torch.float64) + 1) / width - 1
     y = (2 * torch.arange(height, dtype=torch.float64) + 1) / height - 1
@@ -40,7 +40,7 @@ def drawn(pos: Tensor, tri: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def mesh(kind: str, seed: int, n: int) -> tuple[Tensor, Tensor]:
-    """pos [N, V, 4], tri [T, 3]: closed, folding over, without shared vertices, or with many triangles on an edge."""
+    """pos [N, V, 4], tri [T, 3]: closed, folding, without shared vertices, or many triangles on an edge."""
     if kind in ("closed", "folded", "unshared"):
         shape = scenes.cube(shared=kind == "closed") if kind != "folded" else scenes.sphere(60, bumps=0.5)
         g = torch.Generator().manual_seed(seed)
@@ -204,7 +204,7 @@ def test_a_constant_image_stays_exactly(kind: str) -> None:
 
 
 def test_transpose_of_the_part_linear_in_color() -> None:
-    """<J x, y> = <x, J^T y> for the map color -> image; and the sum of an image's channel gradient is its upstream's."""
+    """<J x, y> = <x, J^T y> for color -> image; blending keeps sums, so gradients keep the upstream's sum."""
     color, rast, pos, tri = scene(2, "soup", dtype=torch.float64)
     y = torch.randn_like(color)
     image, d_color, _ = run(color, rast, pos, tri, y)
@@ -214,7 +214,7 @@ def test_transpose_of_the_part_linear_in_color() -> None:
 
 @pytest.mark.parametrize("ranged", [False, True])
 def test_gradcheck(ranged: bool) -> None:
-    """The 1e-3 of the stabiliser shifts gradients by 1e-3 / |dY|: the triangles are large, the tolerance accordingly."""
+    """The stabiliser changes gradients by 1e-3 / |dY|: the tolerance allows for edges of 0.1 px."""
     color, rast, pos, tri = scene(
         3, "closed", n=2, size=(7, 8), channels=2, ranged=ranged, dtype=torch.float64
     )
@@ -227,18 +227,7 @@ def test_gradcheck(ranged: bool) -> None:
     )
 
 
-def test_moving_the_whole_scene_moves_no_gradient_away() -> None:
-    """Along x with w fixed: the gradient of the sum of a plain image is the length of silhouettes, left minus right = 0."""
-    color, rast, pos, tri = scene(5, "closed", n=1, size=(40, 40), dtype=torch.float64)
-    mask = (rast[..., 3:] > 0).double()
-    _, _, d_pos = run(mask, rast, pos, tri, torch.ones_like(mask))
-    assert float(d_pos[..., 0].abs().sum()) > 1
-    assert abs(float((d_pos[..., 0] * pos[..., 3]).sum())) < 0.2 * float(
-        (d_pos[..., 0] * pos[..., 3]).abs().sum()
-    )
-
-
-# ---- symmetries ---------------------------------------------------------------------------------------------------------------
+# ---- symmetries -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -283,7 +272,7 @@ def test_shift_by_whole_pixels() -> None:
     assert torch.allclose(got[2][..., :2], want[2][..., :2], rtol=1e-9, atol=1e-9)
 
 
-# ---- one edge, by hand --------------------------------------------------------------------------------------------------------
+# ---- one edge, by hand ------------------------------------------------------------------------------------
 
 
 def edge_at(x_px: float, width: int = 4) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -352,11 +341,11 @@ def test_gradients_go_where_they_are_wanted_only() -> None:
     assert torch.autograd.grad(image.sum(), rast, allow_unused=True) == (None,)
 
 
-# ---- strange input ------------------------------------------------------------------------------------------------------------
+# ---- strange input ----------------------------------------------------------------------------------------
 
 
 def test_ids_out_of_range_are_background() -> None:
-    """They never win against a triangle, whatever their depth; a pair of two of them is left alone (spec 10.16)."""
+    """They never win against a triangle, whatever their depth; a pair of two of them is left alone (10.16)."""
     color, rast, pos, tri = scene(11, dtype=torch.float64)
     empty = rast[..., 3] == 0
     want = run(color, rast, pos, tri)
@@ -378,7 +367,7 @@ def test_the_nearer_triangle_owns_the_edge_and_the_second_one_a_tie() -> None:
         rast[0, 0, :2, 2], rast[0, 0, 2:, 2] = z0, z1
         d_pos = run(color, rast, pos, tri, torch.ones_like(color))[2]
         moved = (d_pos[0] != 0).any(-1).reshape(2, 3).any(1).tolist()
-        # seen from the right pixel, its own triangle's far edge is its left one: beyond the neighbour, so nothing moves
+        # Seen from the right pixel, its own triangle ends beyond the left one: nothing moves
         assert moved == [owner == 0, False]
 
 
@@ -527,100 +516,42 @@ def test_the_result_may_be_changed_in_place() -> None:
 COLOR, RAST, POS, TRI = scene(0)
 
 
+def refused(*args: Any, **options: Any) -> Callable[[], Any]:
+    """A call of antialias with some of the good arguments replaced: by position, or by keyword."""
+    return lambda: rg.antialias(*[*args, *(COLOR, RAST, POS, TRI)[len(args) :]], **options)
+
+
+# fmt: off
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (
-            lambda: rg.antialias([1.0], RAST, POS, TRI),
-            TypeError,
-            r"antialias: `color` must be a float tensor .*torch.as_tensor",
-        ),  # type: ignore
-        (
-            lambda: rg.antialias(COLOR > 0.5, RAST, POS, TRI),
-            TypeError,
-            r"`color` .*got bool .*color.float\(\)",
-        ),
-        (
-            lambda: rg.antialias(COLOR[..., 0], RAST, POS, TRI),
-            ValueError,
-            r"`color` .*\[N, H, W, C\]; got float32 \[2, 17, 23\]",
-        ),
-        (
-            lambda: rg.antialias(COLOR[:, 1:], RAST, POS, TRI),
-            ValueError,
-            r"`color` must have the images, .*\[2, 17, 23\]; got",
-        ),
-        (
-            lambda: rg.antialias(COLOR[:, :0], RAST[:, :0], POS, TRI),
-            ValueError,
-            r"height and width above 0; got float32 \[2, 0,",
-        ),
-        (lambda: rg.antialias(COLOR, RAST[..., :2], POS, TRI), ValueError, r"`rast` .*\[N, H, W, 4\]; got"),
-        (
-            lambda: rg.antialias(COLOR, RAST, POS[..., :3], TRI),
-            ValueError,
-            r"`pos` .*\[N, V, 4\] or \[V, 4\]; got",
-        ),
-        (
-            lambda: rg.antialias(COLOR, RAST, POS[:1], TRI),
-            ValueError,
-            r"`pos` must have 2 images, as `color` does",
-        ),
-        (
-            lambda: rg.antialias(COLOR, RAST, POS, TRI.float()),
-            TypeError,
-            r"`tri` must be an integer tensor .*tri.int\(\)",
-        ),
-        (lambda: rg.antialias(COLOR, RAST, POS, TRI[0]), ValueError, r"`tri` .*\[T, 3\]; got int32 \[3\]"),
-        (
-            lambda: rg.antialias(COLOR, RAST, POS[:, :5], TRI),
-            ValueError,
-            r"`tri` must hold indices in \[0, 5\).*triangle 0\.",
-        ),
-        (
-            lambda: rg.antialias(COLOR, RAST, POS, TRI, topology=TRI),
-            TypeError,
-            r"`topology` must be None or .*got int32 \[12, 3\]",
-        ),  # type: ignore
-        (
-            lambda: rg.antialias(COLOR, RAST, POS, TRI, topology=rg.edge_topology(TRI[:5])),
-            ValueError,
-            r"12 triangles; got one for 5",
-        ),
-        (
-            lambda: rg.antialias(COLOR, RAST, POS, TRI, pos_gradient_boost="a"),
-            TypeError,
-            r"`pos_gradient_boost` .*got 'a'",
-        ),  # type: ignore
-        (
-            lambda: rg.antialias(COLOR, RAST, POS, TRI, pos_gradient_boost=None),
-            TypeError,
-            r"must be a number; got None",
-        ),  # type: ignore
-        (
-            lambda: rg.antialias(COLOR, RAST, POS, TRI, strict=1),
-            TypeError,
-            r"`strict` must be True or False; got 1",
-        ),  # type: ignore
-        (
-            lambda: rg.antialias(COLOR, RAST, POS, TRI, backend="metal"),
-            ValueError,
-            r"`backend` must be one of 'cpu', 'reference'",
-        ),
-        (
-            lambda: rg.antialias(COLOR.to("meta"), RAST, POS, TRI),
-            ValueError,
-            r"`color` is on meta, `rast` on cpu",
-        ),
+        (refused([1.0]), TypeError, r"antialias: `color` must be a float tensor .*got list.*torch.as_tensor"),
+        (refused(COLOR > 0.5), TypeError, r"`color` .*got bool .*color.float\(\)"),
+        (refused(COLOR[..., 0]), ValueError, r"`color` .*\[N, H, W, C\]; got float32 \[2, 17, 23\]"),
+        (refused(COLOR[:, 1:]), ValueError, r"`color` must have the images, .*\[2, 17, 23\]; got"),
+        (refused(COLOR[:, :0], RAST[:, :0]), ValueError, r"height and width above 0; got float32 \[2, 0,"),
+        (refused(COLOR, RAST[..., :2]), ValueError, r"`rast` .*\[N, H, W, 4\]; got"),
+        (refused(COLOR, RAST, POS[..., :3]), ValueError, r"`pos` .*\[N, V, 4\] or \[V, 4\]; got"),
+        (refused(COLOR, RAST, POS[:1]), ValueError, r"`pos` must have 2 images, as `color` does"),
+        (refused(COLOR, RAST, POS, TRI.float()), TypeError, r"`tri` must be an integer tensor .*tri.int\(\)"),
+        (refused(COLOR, RAST, POS, TRI[0]), ValueError, r"`tri` .*\[T, 3\]; got int32 \[3\]"),
+        (refused(COLOR, RAST, POS[:, :5]), ValueError, r"`tri` must hold indices in \[0, 5\).*triangle 0\."),
+        (refused(topology=TRI), TypeError, r"`topology` must be None or .*got int32 \[12, 3\]"),
+        (refused(topology=rg.edge_topology(TRI[:5])), ValueError, r"12 triangles; got one for 5"),
+        (refused(pos_gradient_boost="a"), TypeError, r"`pos_gradient_boost` .*got 'a'"),
+        (refused(pos_gradient_boost=None), TypeError, r"must be a number; got None"),
+        (refused(strict=1), TypeError, r"`strict` must be True or False; got 1"),
+        (refused(backend="metal"), ValueError, r"`backend` must be one of 'cpu', 'reference'"),
+        (refused(COLOR.to("meta")), ValueError, r"`color` is on meta, `rast` on cpu"),
     ],
 )
 def test_bad_input(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+# fmt: on
 
 
 def test_numpy_numbers_are_welcome_as_boost() -> None:
-    assert torch.equal(
-        run(COLOR, RAST, POS, TRI, pos_gradient_boost=np.float32(2))[2],
-        run(COLOR, RAST, POS, TRI, pos_gradient_boost=2.0)[2],
-    )
+    inputs = COLOR, RAST, POS, TRI
+    got, want = run(*inputs, pos_gradient_boost=np.float32(2)), run(*inputs, pos_gradient_boost=2.0)
+    assert torch.equal(got[2], want[2])

@@ -105,6 +105,17 @@ def test_compile_without_a_graph_break(case: Case) -> None:
     compiled(case, "aot_eager")
 
 
+@every_case
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compile_of_a_vmap(case: Case) -> None:
+    function, inputs = case
+    value, _ = eager(case)
+    torch._dynamo.reset()
+    run = torch.compile(torch.func.vmap(function), fullgraph=True, backend="aot_eager")
+    got = run(*[torch.stack([x, x]) for x in inputs])
+    assert torch.allclose(got, value.expand(2), rtol=1e-5)
+
+
 # One case per primitive: a compilation by inductor takes seconds.
 @pytest.mark.parametrize("name", ["rasterize", "interpolate", "texture_trilinear", "antialias"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -158,11 +169,12 @@ def test_a_first_derivative_with_create_graph_has_the_same_numbers(case: Case) -
 @every_case
 def test_nothing_is_recorded_without_need(case: Case) -> None:
     function, inputs = case
+    value, _ = eager(case)
     with torch.no_grad():
         assert not function(*[x.clone().requires_grad_() for x in inputs]).requires_grad
     assert not function(*inputs).requires_grad
     with torch.inference_mode():
-        assert torch.equal(function(*inputs), eager(case)[0])
+        assert torch.equal(function(*inputs), value)
 
 
 @every_case

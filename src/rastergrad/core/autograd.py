@@ -76,7 +76,8 @@ class Primitive:
 
     def __call__(self, *inputs: Any) -> tuple[Tensor, ...]:
         if torch.compiler.is_compiling():
-            return self._operator(*inputs)
+            result = self._operator(*inputs)
+            return (result,) if self.outputs == 1 else result
         flat = (*inputs[:-1], *inputs[-1]) if self.has_list else inputs
         if _transforms() or forward_ad._current_level >= 0:
             return _Transformable.apply(self, *flat)
@@ -251,7 +252,7 @@ def _one_by_one(
     return stacked, (0,) * len(stacked)
 
 
-def _register(primitive: Primitive, inputs: str, shapes: Forward) -> Callable[..., tuple[Tensor, ...]]:
+def _register(primitive: Primitive, inputs: str, shapes: Forward) -> Callable[..., Any]:
     """The torch.library operator and the one for its backward pass; returns the former."""
     name = primitive.name
     returned = ", ".join(["Tensor"] * primitive.outputs)
@@ -266,8 +267,12 @@ def _register(primitive: Primitive, inputs: str, shapes: Forward) -> Callable[..
     def flattened(args: Sequence[Any]) -> list[Any]:
         return [*args[:-1], *args[-1]] if primitive.has_list else list(args)
 
-    def run(*args: Any) -> tuple[Tensor, ...]:
-        return primitive.forward(*dense(args))
+    def bare(result: tuple[Tensor, ...]) -> Any:
+        """An operator with one output returns it without a tuple."""
+        return result[0] if primitive.outputs == 1 else result
+
+    def run(*args: Any) -> Any:
+        return bare(primitive.forward(*dense(args)))
 
     def run_backward(*args: Any) -> list[Tensor]:
         *rest, outputs, grads, needs = args
@@ -283,11 +288,8 @@ def _register(primitive: Primitive, inputs: str, shapes: Forward) -> Callable[..
             if n
         ]
 
-    def setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        flat = flattened(inputs)
-        ctx.count = len(flat)
-        ctx.list_length = len(inputs[-1]) if primitive.has_list else 0
-        _save(ctx, primitive, flat, output)
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        _save(ctx, primitive, flattened(inputs), (output,) if primitive.outputs == 1 else output)
 
     def differentiate(ctx: Any, *grads: Tensor | None) -> Any:
         flat, outputs = _restore(ctx)
@@ -298,11 +300,16 @@ def _register(primitive: Primitive, inputs: str, shapes: Forward) -> Callable[..
         results = backward_operator(*primitive.nested(flat), list(outputs), list(grads), wanted)
         return _regroup(primitive, _spread(wanted, results))
 
+    def mapped(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+        results, dims = _one_by_one(info.batch_size, in_dims, args, lambda *one: primitive(*one))
+        return bare(results), bare(dims)
+
     _LIBRARY.impl(name, run, "CompositeExplicitAutograd")
     _LIBRARY.impl(f"{name}_backward", run_backward, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"rastergrad::{name}", shapes, lib=_LIBRARY)
+    torch.library.register_fake(f"rastergrad::{name}", lambda *args: bare(shapes(*args)), lib=_LIBRARY)
     torch.library.register_fake(f"rastergrad::{name}_backward", fake_backward, lib=_LIBRARY)
     torch.library.register_autograd(f"rastergrad::{name}", differentiate, setup_context=setup, lib=_LIBRARY)
+    torch.library.register_vmap(f"rastergrad::{name}", mapped, lib=_LIBRARY)
     return operator
 
 

@@ -189,6 +189,7 @@ class _Scene:
         height, width = self.size
         db_grad, depth_grad = self.flags
         if self.backend == "reference":
+            _refuse_negative(self.refuse_as or "rasterize", self.ranges)
             if self.refuse_as:
                 _refuse_bad_triangle(self.refuse_as, self.tri, self.pos.shape[-2])
             rast, rast_db, key = reference.rasterize(
@@ -262,14 +263,18 @@ def _ranges(function: str, ranges: Any) -> Tensor:
         )
     if ranges.ndim != 2 or ranges.shape[1] != 2:
         raise ValueError(f"{function}: `ranges` must be {expected}; got {check.describe(ranges)}.")
-    table = ranges.detach().to(device="cpu", dtype=torch.int64).contiguous()
-    negative = (table < 0).any(1)
+    return ranges.detach().to(device="cpu", dtype=torch.int64).contiguous()
+
+
+def _refuse_negative(function: str, ranges: Tensor | None) -> None:
+    """Asked where numbers exist: torch.compile traces the door without any."""
+    if ranges is None:
+        return
+    negative = (ranges < 0).any(1)
     if bool(negative.any()):
         image = int(negative.nonzero()[0, 0])
-        raise ValueError(
-            f"{function}: `ranges` must hold no negative number; got {tuple(table[image].tolist())} for image {image}."
-        )
-    return table
+        came = tuple(ranges[image].tolist())
+        raise ValueError(f"{function}: `ranges` must hold no negative number; got {came} for image {image}.")
 
 
 def _refuse_bad_triangle(function: str, tri: Tensor, vertices: int) -> None:
@@ -307,6 +312,7 @@ def _forward(
     depth_grad: bool,
     refuse_as: str,
 ) -> tuple[Tensor, ...]:
+    _refuse_negative(refuse_as or "rasterize", ranges)
     images = _image_count(pos, ranges)
     rast = native.empty((images, height, width, 4), pos.dtype)
     rast_db = native.empty((images, height, width, 4), pos.dtype)
