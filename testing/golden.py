@@ -10,6 +10,7 @@ circular footprint.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,41 +100,32 @@ def reference_functions(subpixel_bits: int = 8) -> Functions:
 
 
 def native_functions(backend: str) -> Functions:
-    """The public functions of the rooms, on one backend."""
+    """The rooms' own functions on one backend, with the switches that the drop-in module uses."""
 
     def room(name: str) -> ModuleType:
         return importlib.import_module(f"rastergrad.ops.{name}.op")
 
-    def without_bad(tri: Tensor, pos: Tensor) -> Tensor:
-        """Triangles with an index out of range become (0, 0, 0): never drawn, ids unchanged."""
-        bad = ((tri < 0) | (tri >= pos.shape[-2])).any(1, keepdim=True)
-        return torch.where(bad, 0, tri)
-
-    def draw(pos: Tensor, tri: Tensor, size: tuple[int, int], **options: Any) -> tuple[Tensor, Tensor]:
-        return room("rasterize").rasterize(
-            pos, without_bad(tri, pos), size, depth_grad=False, backend=backend, **options
-        )
-
     def depth_layers(
         pos: Tensor, tri: Tensor, size: tuple[int, int], **options: Any
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """As many layers as are asked for: empty ones follow where the native iterator stops."""
-        tri = without_bad(tri, pos)
-        layers = room("rasterize").depth_layers(pos, tri, size, depth_grad=False, backend=backend, **options)
-        yield from layers
-        nothing = room("rasterize").rasterize(pos, tri[:0], size, backend=backend, **options)
+        """Without end: where nothing is left, layers are empty."""
+        options.update(depth_grad=False, backend=backend, strict=False, layered=True)
+        key = None
         while True:
-            yield nothing
+            rast, rast_db, key = room("rasterize").draw(
+                "golden", pos, tri, size, previous_key=key, **options
+            )
+            yield rast, rast_db
 
     return Functions(
-        rasterize=draw,
+        rasterize=lambda *args, **options: next(depth_layers(*args, **options)),
         depth_layers=depth_layers,
         interpolate=lambda *args: room("interpolate").interpolate(*args, backend=backend),
-        texture=lambda *args, **options: room("texture").texture(
+        texture=lambda *args, **options: room("texture").lookup(
             *args, circular_gradient=False, backend=backend, **options
         ),
-        antialias=lambda color, rast, pos, tri, **options: room("antialias").antialias(
-            color, rast, pos, without_bad(tri, pos), backend=backend, **options
+        antialias=lambda *args, **options: room("antialias").antialias(
+            *args, strict=False, backend=backend, **options
         ),
     )
 
@@ -236,3 +228,13 @@ def failures(functions: Functions, case: str, **options: Any) -> list[tuple[str,
     runner = loader()
     runner.names = lambda: [case]  # the runner reads every file before it looks at the name
     return runner.run(GoldenModule(functions), None, verbose=False, **options)
+
+
+def main(backend: str = "cpu") -> int:
+    """All cases, `python -m testing.golden [backend]`; the runner prints how many comparisons those are."""
+    missed = loader().run(GoldenModule(native_functions(backend)), None)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -4,6 +4,12 @@
 #pragma once
 #include "memory.h"
 #include "portable.h"
+#if defined(RASTERGRAD_SANITIZE)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
+#endif
 
 RG_BEGIN
 
@@ -22,15 +28,22 @@ class Arena {
     }
     // Aligned to 64 bytes, valid as long as the arena.
     void* take(size_t bytes) {
-        bytes = (bytes + 63) / 64 * 64;
-        if (bytes > left_) refill(bytes);
+        const size_t step = (bytes + 63) / 64 * 64 + kGap;
+        if (step > left_) refill(step);
         void* piece = at_;
-        at_ += bytes;
-        left_ -= bytes;
+        ASAN_UNPOISON_MEMORY_REGION(piece, bytes);
+        at_ += step;
+        left_ -= step;
         return piece;
     }
 
   private:
+    // Under a sanitizer nobody may touch what lies between two pieces.
+#if defined(RASTERGRAD_SANITIZE)
+    static constexpr size_t kGap = 64;
+#else
+    static constexpr size_t kGap = 0;
+#endif
     struct alignas(64) Header { Header* next; size_t bytes; };
     Header* blocks_ = nullptr;
     char* at_ = nullptr;
@@ -45,6 +58,7 @@ class Arena {
         blocks_ = block;
         at_ = reinterpret_cast<char*>(block + 1);
         left_ = size - sizeof(Header);
+        ASAN_POISON_MEMORY_REGION(at_, left_);
         if (next_size_ < size_t(2) << 20) next_size_ *= 2;
     }
 };

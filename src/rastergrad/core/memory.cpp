@@ -19,8 +19,16 @@ namespace {
 constexpr size_t kHugePage = size_t(2) << 20;
 constexpr size_t kSmallest = size_t(64) << 10;  // below, malloc recycles well by itself
 
+// A sanitizer sees what is out of bounds or used too late only if each block is exactly as long as was asked for, and lives once.
+#if defined(RASTERGRAD_SANITIZE)
+constexpr bool kRecycle = false;
+#else
+constexpr bool kRecycle = true;
+#endif
+
 // Large blocks in whole huge pages; small ones in powers of two, so that few sizes serve many requests.
 size_t rounded(size_t bytes) {
+    if (!kRecycle) return bytes;
     if (bytes < kSmallest) return (bytes + 63) / 64 * 64;
     if (bytes >= kHugePage) return (bytes + kHugePage - 1) / kHugePage * kHugePage;
     size_t size = kSmallest;
@@ -49,11 +57,16 @@ Shelf& shelf() {
 }
 
 void* from_system(size_t size) {
+#if defined(RASTERGRAD_SANITIZE)
+    void* block = nullptr;
+    return posix_memalign(&block, 64, size) ? nullptr : block;
+#else
     void* block = std::aligned_alloc(size >= kHugePage ? kHugePage : 64, size);
 #if defined(__linux__)
     if (block && size >= kHugePage) madvise(block, size, MADV_HUGEPAGE);
 #endif
     return block;
+#endif
 }
 
 // The caller holds the lock.
@@ -77,7 +90,7 @@ void* take_block(size_t bytes) {
     Shelf& s = shelf();
     {
         std::lock_guard<std::mutex> lock(s.guard);
-        if (size >= kSmallest) {
+        if (kRecycle && size >= kSmallest) {
             for (auto it = s.idle.begin(); it != s.idle.end(); ++it) {
                 if (it->size != size) continue;
                 void* block = it->block;
@@ -107,7 +120,7 @@ void give_block(void* block, size_t bytes) noexcept {
     Shelf& s = shelf();
     std::lock_guard<std::mutex> lock(s.guard);
     s.used_bytes -= size;
-    if (size >= kSmallest && size <= s.limit) {
+    if (kRecycle && size >= kSmallest && size <= s.limit) {
         try {
             s.idle.push_front({block, size});
             s.idle_bytes += size;

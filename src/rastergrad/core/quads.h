@@ -117,6 +117,9 @@ template <class T> RG_FN Columns4<T> load_columns(const T* first, int64_t stride
 
 // The first `count` rows go to to(l); `stream` bypasses the caches and asks for 16-byte alignment.
 template <class T, class Rows> RG_FN void store_columns(Columns4<T> c, int count, bool stream, Rows&& to) {
+#if defined(RASTERGRAD_SANITIZE)
+    stream = false;  // sanitizers do not look at streaming stores
+#endif
 #if defined(__SSE2__)
     if constexpr (sizeof(T) == 4) {
         transpose_groups(c.x, c.y, c.z, c.w);

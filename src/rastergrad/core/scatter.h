@@ -15,7 +15,7 @@ template <class T> class RowScatter {
         : threads_(threads), strips_(strips), rows_(rows), width_(width), shift_(0),
           record_bytes_((sizeof(int64_t) + size_t(width) * sizeof(T) + 7) / 8 * 8),
           arenas_(new Arena[size_t(threads)]), buckets_(count_buckets(rows)), lists_(size_t(strips) * size_t(buckets_)) {
-        memset(static_cast<void*>(lists_.data()), 0, size_t(strips) * size_t(buckets_) * sizeof(List));
+        if (lists_.data()) memset(static_cast<void*>(lists_.data()), 0, size_t(strips) * size_t(buckets_) * sizeof(List));
     }
     ~RowScatter() { delete[] arenas_; }
     RowScatter(const RowScatter&) = delete;
