@@ -146,7 +146,7 @@ def test_the_demo_s_page_states_the_settings_of_the_code() -> None:
     for words in (
         f"uniform random number in -{cube.POSITION_NOISE:g}..{cube.POSITION_NOISE:g}",
         f"a translation within {cube.TRANSLATION:g}, the cube at distance {cube.DISTANCE:g}",
-        f"half size {cube.VIEW_WINDOW:g} at distance 1, the cube of side {2 * cube.HALF_SIDE:g}",
+        f"half size {cube.VIEW_WINDOW:g} at distance 1; the cube's side is {2 * cube.HALF_SIDE:g}",
         f"Adam at {cube.LEARNING_RATE:g} times",
         f"below a distance of {cube.CONVERGED:g}",
     ):

@@ -15,7 +15,7 @@ from rastergrad.scene.image import linear_from_srgb
 from rastergrad.scene.mesh import Indexed, Mesh, Part, load_mesh
 from rastergrad.scene.normals import corner_normals, face_normals
 from rastergrad.scene.render import display, render_color, render_depth, render_ids, render_normals
-from rastergrad.scene.shade import mip_levels
+from rastergrad.scene.shade import facing_normals, mip_levels
 from testing.mesh_files import FOUR_QUARTERS, SQUARE, square_obj
 
 pytest.importorskip("trimesh", reason="needs pip install 'rastergrad[demo]'")
@@ -296,6 +296,24 @@ def test_light_reaches_either_side(tmp_path: Path) -> None:
     bare = [replace(m, parts=(Part(0, 2, torch.ones(4)),)) for m in (mesh, flipped)]
     images = [render_color(m, front(mesh), (4, 4)) for m in bare]
     torch.testing.assert_close(images[0], images[1])
+
+
+def test_normals_are_turned_to_the_eye_by_triangle() -> None:
+    import trimesh
+
+    sphere = trimesh.creation.icosphere(subdivisions=2)
+    positions, tri = torch.tensor(sphere.vertices).float(), torch.tensor(sphere.faces).int()
+    mesh = Mesh(positions, tri, Indexed(positions, tri), (Part(0, len(tri), torch.ones(4)),))
+    eye = torch.tensor([0.0, 0.0, 3.0])
+    toward = (face_normals(positions, tri) * (eye - positions[tri[:, 0].long()])).sum(-1) > 0
+    outward = positions[tri.long()]
+    # Also where a corner's own normal leans away: 11 degrees beyond the outline.
+    assert (outward[toward][..., 2] < 1 / 3).any()
+    inside_out = Mesh(positions, tri.flip(1), Indexed(-positions, tri.flip(1)), mesh.parts)
+    for one, expected in ((mesh, outward), (inside_out, outward.flip(1))):
+        turned = facing_normals(one, eye).at_corners()
+        torch.testing.assert_close(turned[toward], expected[toward])
+        torch.testing.assert_close(turned[~toward], -expected[~toward])
 
 
 def test_pictures_for_the_eye() -> None:

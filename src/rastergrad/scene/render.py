@@ -8,7 +8,7 @@ import rastergrad as rg
 from rastergrad.scene.camera import Camera, project
 from rastergrad.scene.image import linear_from_srgb, srgb_from_linear
 from rastergrad.scene.mesh import Mesh
-from rastergrad.scene.shade import albedo, light
+from rastergrad.scene.shade import albedo, facing_normals, light
 
 WORLD_UP = torch.tensor([0.0, 1.0, 0.0])
 Size = tuple[int, int]
@@ -34,9 +34,10 @@ def render_color(
     """
     pos = project(camera.clip_from_world, mesh.positions)[None]
     rast, rast_db = rg.rasterize(pos, mesh.tri, size, backend=backend)
-    normal, _ = rg.interpolate(mesh.normals.values, rast, mesh.normals.tri, backend=backend)
-    color = albedo(mesh, rast, rast_db, backend=backend)
     world_from_cam = torch.linalg.inv(camera.cam_from_world)
+    normals = facing_normals(mesh, world_from_cam[:3, 3])
+    normal, _ = rg.interpolate(normals.values, rast, normals.tri, backend=backend)
+    color = albedo(mesh, rast, rast_db, backend=backend)
     covered = (rast[..., 3:] > 0).to(color)
     lit = light(color[..., :3], normal, world_from_cam, up)
     return rg.antialias(torch.cat([lit, covered], dim=-1), rast, pos, mesh.tri, backend=backend)[0]

@@ -7,7 +7,8 @@ from torch.nn.functional import interpolate as resize
 from torch.nn.functional import normalize
 
 import rastergrad as rg
-from rastergrad.scene.mesh import Mesh, Part
+from rastergrad.scene.mesh import Indexed, Mesh, Part
+from rastergrad.scene.normals import face_normals
 
 # A key light from the upper left of the camera and a sky; a white surface never exceeds 1.
 KEY_FROM_CAMERA = (-0.45, 0.6, 0.7)
@@ -65,11 +66,34 @@ def _part_color(part: Part, uv: Tensor | None, uv_da: Tensor | None, backend: st
     return part.base_color * texel
 
 
-def light(color: Tensor, normal: Tensor, world_from_cam: Tensor, up: Tensor) -> Tensor:
-    """Diffuse light on a surface seen from either side.
+def facing_normals(mesh: Mesh, eye: Tensor) -> Indexed:
+    """The mesh's normals, turned at the corners of each triangle to the side from which the eye sees it.
+
+    Deciding by triangle, not by pixel, keeps smooth normals that lean away a little at an outline as they
+    are.
 
     Args:
-        color: [..., 3] linear albedo.  normal: [..., 3] world space, any length.
+        eye: [3] world position.
+    Returns:
+        normals [3T, 3] and their index buffer.
+    Gradients:
+        to `mesh.normals.values`.
+    """
+    flat = face_normals(mesh.positions, mesh.tri)
+    first_corner = mesh.positions[mesh.tri[:, 0].long()]
+    away = (flat * (eye.to(flat) - first_corner)).sum(-1, keepdim=True) < 0
+    seen_side = torch.where(away, -flat, flat)[:, None]  # [T, 1, 3]
+    corners = mesh.normals.at_corners()  # [T, 3, 3]
+    turned = torch.where((corners * seen_side).sum(-1, keepdim=True) < 0, -corners, corners)
+    each_corner = torch.arange(3 * len(flat), dtype=torch.int32).reshape(-1, 3)
+    return Indexed(turned.reshape(-1, 3), each_corner)
+
+
+def light(color: Tensor, normal: Tensor, world_from_cam: Tensor, up: Tensor) -> Tensor:
+    """Diffuse light on a surface.
+
+    Args:
+        color: [..., 3] linear albedo.  normal: [..., 3] world space, any length, on the side that is seen.
         world_from_cam: [4, 4], places the key light.  up: [3] world direction of the sky.
     Returns:
         [..., 3] linear.
@@ -79,7 +103,6 @@ def light(color: Tensor, normal: Tensor, world_from_cam: Tensor, up: Tensor) -> 
     axes = world_from_cam[:3, :3].to(normal)
     key = axes @ normalize(torch.tensor(KEY_FROM_CAMERA).to(normal), dim=0)
     unit = normalize(normal, dim=-1)
-    toward_viewer = torch.where((unit * axes[:, 2]).sum(-1, keepdim=True) < 0, -unit, unit)
-    lambert = (toward_viewer * key).sum(-1, keepdim=True).clamp_min(0)
-    height = (toward_viewer * normalize(up.to(normal), dim=0)).sum(-1, keepdim=True) * 0.5 + 0.5
+    lambert = (unit * key).sum(-1, keepdim=True).clamp_min(0)
+    height = (unit * normalize(up.to(normal), dim=0)).sum(-1, keepdim=True) * 0.5 + 0.5
     return color * (KEY * lambert + GROUND + (SKY - GROUND) * height)
