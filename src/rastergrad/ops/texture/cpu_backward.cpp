@@ -98,7 +98,10 @@ template <class T> void note(const Task<T>& task, PieceList<Record<T>>* lists, A
 template <class T> struct Products {
     enum { kSlopeS, kSlopeT, kCoarserS, kCoarserT, kStep, kCount };
     alignas(64) T values[kCount][4 * kLanes];
-    RG_FN void clear() { memset(values, 0, sizeof values); }
+    RG_FN void clear() {
+        for (auto& row : values)
+            for (int l = 0; l < 4; l++) Lanes<T>(T(0)).store(row + l * kLanes);
+    }
     RG_FN void add(int what, int l, Quad<T> x) { (Quad<T>::load(values[what] + 4 * l) + x).store(values[what] + 4 * l); }
     RG_FN Lanes<T> sums(int what) const {
         const Columns4<T> c = load_columns(values[what], 4);
@@ -193,7 +196,7 @@ void pixel_strip(const Task<T>& task, Arena& arena, int64_t image, int64_t strip
         for (int l = 0; l < count; l++) active |= (all_zero(a.d_out + (first + l) * channels, channels) ? 0u : 1u) << l;
         locate(q, levels, first, count, g);
         active &= g.place.valid;
-        if (points && (active != 0xffff || quads > 1 || mixed)) products.clear();
+        if (points && (active != 0xffff || quads > 1)) products.clear();
         for (unsigned left = active; left; left &= left - 1) {
             const int l = __builtin_ctz(left);
             const int low = mipmapped ? g.heights.low[l] : 0, high = mipmapped ? g.heights.high[l] : 0;
@@ -206,7 +209,7 @@ void pixel_strip(const Task<T>& task, Arena& arena, int64_t image, int64_t strip
             if (!points) continue;
             const T* d_pixel = a.d_out + (first + l) * channels;
             for (int64_t c = 0; c < 4 * quads; c += 4) {
-                const Quad<T> d = load_some(d_pixel + c, d_pixel + c + 4 <= d_out_end ? 4 : channels - c);
+                const Quad<T> d = load_before(d_pixel + c, channels - c, d_out_end);
                 const auto mine = [&](Quad<T> x) { return c == 4 * (quads - 1) ? own.of(x) : x; };
                 const Cell<Quad<T>> t = cell_at(views[low], g.cells, l, channels, c);
                 const Quad<T> s_slope = mine(d * bilinear_slope_s(t, Quad<T>(g.cells.b[l]))), t_slope = mine(d * bilinear_slope_t(t, Quad<T>(g.cells.a[l])));
@@ -217,12 +220,23 @@ void pixel_strip(const Task<T>& task, Arena& arena, int64_t image, int64_t strip
                     products.add(P::kSlopeS, l, s_slope);
                     products.add(P::kSlopeT, l, t_slope);
                 }
-                if (f == 0) continue;
+                if (f == 0) {
+                    if (quads == 1 && mixed)
+                        for (const int what : {P::kCoarserS, P::kCoarserT, P::kStep}) Quad<T>(T(0)).store(products.values[what] + 4 * l);
+                    continue;
+                }
                 const Cell<Quad<T>> u = cell_at(views[high], g.coarser, l, channels, c);
                 const Quad<T> ca(g.coarser.a[l]), cb(g.coarser.b[l]);
-                products.add(P::kCoarserS, l, mine(d * bilinear_slope_s(u, cb)));
-                products.add(P::kCoarserT, l, mine(d * bilinear_slope_t(u, ca)));
-                products.add(P::kStep, l, mine(d * (bilinear(u, ca, cb) - bilinear(t, Quad<T>(g.cells.a[l]), Quad<T>(g.cells.b[l])))));
+                const Quad<T> step = bilinear(u, ca, cb) - bilinear(t, Quad<T>(g.cells.a[l]), Quad<T>(g.cells.b[l]));
+                if (quads == 1) {
+                    mine(d * bilinear_slope_s(u, cb)).store(products.values[P::kCoarserS] + 4 * l);
+                    mine(d * bilinear_slope_t(u, ca)).store(products.values[P::kCoarserT] + 4 * l);
+                    mine(d * step).store(products.values[P::kStep] + 4 * l);
+                } else {
+                    products.add(P::kCoarserS, l, mine(d * bilinear_slope_s(u, cb)));
+                    products.add(P::kCoarserT, l, mine(d * bilinear_slope_t(u, ca)));
+                    products.add(P::kStep, l, mine(d * step));
+                }
             }
         }
         if (points) store_point_gradients(task, g, products, active, first, count);
@@ -278,7 +292,7 @@ template <class T, int kChannels> void sum_band(const Task<T>& task, int64_t ima
                     const int64_t t00 = int64_t(cells.texel[0][l]) - first_texel, t10 = int64_t(cells.texel[1][l]) - first_texel;
                     const int64_t t01 = int64_t(cells.texel[2][l]) - first_texel, t11 = int64_t(cells.texel[3][l]) - first_texel;
                     for (int64_t c = 0; c < 4 * quads; c += 4) {
-                        const Quad<T> d = weight * load_some(d_pixel + c, d_pixel + c + 4 <= d_out_end ? 4 : channels - c);
+                        const Quad<T> d = weight * load_before(d_pixel + c, channels - c, d_out_end);
                         if (nearest) {
                             add_texel(sums + c, t00, size, 4 * quads, d);
                             continue;
