@@ -70,28 +70,30 @@ template <class T> struct OwnChannels {
 
 // ---- first pass: pixels ---------------------------------------------------------------------------------------------------------
 
-template <class T> void note(const Task<T>& task, PieceList<Record<T>>* lists, Arena& arena, int k, const Cells<T>& cells, int l, Record<T> record) {
-    if (!task.d_level[k]) return;
-    const int shift = task.bands.shift[k];
-    PieceList<Record<T>>* level_lists = lists + task.bands.first[k];
-    if (cells.highest[l] != kNoCell<T>) {
-        const int64_t first = int64_t(cells.row[0][l]) >> shift, second = int64_t(cells.row[1][l]) >> shift;
-        level_lists[first].push(arena, record);
-        if (second != first) level_lists[second].push(arena, record);
-        return;
-    }
+// Texels that lie on several faces, or not on the texture.
+template <class T>
+__attribute__((noinline)) void note_carefully(const Task<T>& task, PieceList<Record<T>>* level_lists, Arena& arena, int k, const Cells<T>& cells, int l, Record<T> record) {
     int64_t seen[4];
     int count = 0;
     for (int corner = 0; corner < (task.q.filter == kNearest ? 1 : 4); corner++) {
         const int64_t texel = cells.texel[corner][l];
         if (texel < 0) continue;
-        const int64_t band = texel / task.levels.level[k].width >> shift;
+        const int64_t band = texel / task.levels.level[k].width >> task.bands.shift[k];
         bool known = false;
         for (int i = 0; i < count; i++) known |= seen[i] == band;
         if (known) continue;
         seen[count++] = band;
         level_lists[band].push(arena, record);
     }
+}
+template <class T> RG_FN void note(const Task<T>& task, PieceList<Record<T>>* lists, Arena& arena, int k, const Cells<T>& cells, int l, Record<T> record) {
+    if (!task.d_level[k]) return;
+    PieceList<Record<T>>* level_lists = lists + task.bands.first[k];
+    if (__builtin_expect(cells.highest[l] == kNoCell<T>, 0)) return note_carefully(task, level_lists, arena, k, cells, l, record);
+    const int shift = task.bands.shift[k];
+    const int64_t first = int64_t(cells.row[0][l]) >> shift, second = int64_t(cells.row[1][l]) >> shift;
+    level_lists[first].push(arena, record);
+    if (__builtin_expect(second != first, 0)) level_lists[second].push(arena, record);
 }
 
 // What the colours of 16 pixels say about their coordinates, before the sums over channels.
