@@ -352,9 +352,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for seed in range(options.seed, options.seed + options.rounds):
         if options.trace:
             print(f"round {seed}", flush=True)
-        counts[strike(seed)] += 1
+        try:
+            counts[strike(seed)] += 1
+        except AssertionError as error:
+            print(error, file=sys.stderr)
+            counts["a round", "FAILED"] += 1
     for (function, outcome), count in sorted(counts.items()):
         print(f"{function:14s} {outcome:8s} {count}")
+    if counts["a round", "FAILED"]:
+        return 1
     print(f"survived {options.rounds} rounds", flush=True)
     return 0
 
