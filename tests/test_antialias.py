@@ -106,13 +106,13 @@ def unsteady(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor) -> Tensor:
 
     want = probe(pos.double())
     mask = torch.zeros(*color.shape[:3], 1, dtype=torch.bool)
-    for _ in range(3):
+    for _ in range(2):
         moved = pos.double() * (1 + weak * torch.randn(pos.shape, generator=g, dtype=torch.float64))
         mask |= ((probe(moved) - want).abs() > 200 * weak).any(-1, keepdim=True)
     return mask
 
 
-@settings(max_examples=80)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     kind=st.sampled_from(KINDS),
@@ -345,7 +345,7 @@ def test_gradients_go_where_they_are_wanted_only() -> None:
 
 
 def test_ids_out_of_range_are_background() -> None:
-    """They never win against a triangle, whatever their depth; a pair of two of them is left alone (10.16)."""
+    """They never win against a triangle, whatever their depth; a pair of two is left alone (10.16)."""
     color, rast, pos, tri = scene(11, dtype=torch.float64)
     empty = rast[..., 3] == 0
     want = run(color, rast, pos, tri)

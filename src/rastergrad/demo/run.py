@@ -30,7 +30,7 @@ class CubeOptions:
 
     def quick(self) -> "CubeOptions":
         """The same experiment cut down to about a minute on two cores."""
-        return replace(self, iterations=2000, repeats=8)
+        return replace(self, iterations=2500, repeats=8)
 
 
 def run_cube(options: CubeOptions) -> list[str]:

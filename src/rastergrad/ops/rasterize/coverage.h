@@ -43,9 +43,9 @@ template <class I> RG_FN I edge_bias(I a, I b) {
 // of the corners. All code paths evaluate it in this one way, so that a pixel gets the same bits from each.
 template <class F> struct DepthPlane { F origin, per_x, per_y, low, high; };
 
-template <class F> RG_FN F depth_at(const DepthPlane<F>& p, F x, F y) {
-    return minimum(maximum((p.origin + p.per_y * y) + p.per_x * x, p.low), p.high);
-}
+template <class F> RG_FN F depth_of_row(const DepthPlane<F>& p, F y) { return p.origin + p.per_y * y; }
+template <class F> RG_FN F depth_in_row(const DepthPlane<F>& p, F row, F x) { return minimum(maximum(row + p.per_x * x, p.low), p.high); }
+template <class F> RG_FN F depth_at(const DepthPlane<F>& p, F x, F y) { return depth_in_row(p, depth_of_row(p, y), x); }
 // Screen corners relative to corner 0 in grid units, twice the area in grid units squared.
 template <class F> RG_FN DepthPlane<F> depth_plane(Vec2<F> e1, Vec2<F> e2, F area, F k0, F k1, F k2) {
     const F d1 = k1 - k0, d2 = k2 - k0, per_pixel = F(float(kSubPixels)) / area;

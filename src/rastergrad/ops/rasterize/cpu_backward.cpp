@@ -77,27 +77,37 @@ template <class T> class TriangleTable {
     }
 };
 
-template <class T> struct BlockPixels { int64_t offset[kLanes]; };  // of each pixel's row of four; the first one's for pixels outside
+// Where the pixels of a block lie relative to its first: offsets of their rows of four; 0 for those outside the image.
+struct BlockPixels {
+    int64_t offset[kLanes];
+    unsigned inside;
+    BlockPixels(int64_t width, int64_t columns, int64_t rows) : inside(0) {
+        for (int l = 0; l < kLanes; l++) {
+            const bool there = (l & 3) < columns && (l >> 2) < rows;
+            offset[l] = there ? 4 * ((l >> 2) * width + (l & 3)) : 0;
+            inside |= unsigned(there) << l;
+        }
+    }
+};
 
 // Rows of three for each lane.
 template <class T> RG_FN void turn(const Lanes<T> (&c)[3], Quad<T>* rows) {
     store_columns<T>({c[0], c[1], c[2], Lanes<T>(T(0))}, kLanes, false, [=](int l) { return reinterpret_cast<T*>(rows + l); });
 }
 
+// `first` is the offset of the block's first pixel, which lies at (fx, fy).
 template <class T>
-void backward_block(const BackwardArgs<T>& a, const T* pos, TriangleTable<T>& table, const BlockPixels<T>& at, unsigned inside, T fx, T fy, T step_x, T step_y) {
+RG_FN void backward_block(const BackwardArgs<T>& a, const T* pos, TriangleTable<T>& table, const BlockPixels& at, int64_t first, T fx, T fy,
+                          T step_x, T step_y) {
     using L = Lanes<T>;
     const L zero(T(0));
-    alignas(64) int32_t triangle[kLanes];
-    unsigned seen = 0;
-    for (int l = 0; l < kLanes; l++) {
-        const int32_t id = decode_id(a.rast[at.offset[l] + 3]);
-        const bool there = id >= 0 && id < a.triangles && (inside >> l & 1);
-        triangle[l] = there ? id : -1;
-        seen |= unsigned(there) << l;
-    }
+    alignas(64) float encoded[kLanes];
+    for (int l = 0; l < kLanes; l++) encoded[l] = float(a.rast[first + at.offset[l] + 3]);
+    const lanes_f id = lanes_f::load(encoded);
+    const lanes_i number = select(id <= lanes_f(float(kIdExact)), convert<int32_t>(id), bits_as<int32_t>(id) - lanes_i(kIdBits)) - lanes_i(1);
+    const unsigned seen = at.inside & mask_bits((id >= lanes_f(1.0f)) & (number >= lanes_i(0)) & (number < lanes_i(int32_t(a.triangles))));
     if (!seen) return;
-    const auto upstream = [&](const T* from) { return load_columns<T>([&](int l) { return from + at.offset[l]; }); };
+    const auto upstream = [&](const T* from) { return load_columns<T>([&](int l) { return from + first + at.offset[l]; }); };
     const auto nonzero = [&](L x) { return mask_bits(x != zero); };
     Columns4<T> g{zero, zero, zero, zero}, g_db{zero, zero, zero, zero};
     unsigned weights = 0, slopes = 0, depths = 0;
@@ -113,20 +123,18 @@ void backward_block(const BackwardArgs<T>& a, const T* pos, TriangleTable<T>& ta
     const unsigned planar = (weights | slopes) & seen, used = planar | depths;
     if (!used) return;
 
-    alignas(64) int32_t loaded[kLanes];
+    alignas(64) int32_t triangle[kLanes];
+    number.store(triangle);
     const int32_t some = triangle[__builtin_ctz(used)];
-    bool uniform = true;
-    for (int l = 0; l < kLanes; l++) {
-        loaded[l] = used >> l & 1 ? triangle[l] : some;
-        uniform &= loaded[l] == some;
-    }
+    const bool uniform = (mask_bits(number == lanes_i(some)) | ~used) == ~0u;
+    select(mask_from_bits<int32_t>(used), number, lanes_i(some)).store(triangle);
     Vec4<L> p[3];
     for (int k = 0; k < 3; k++) {
         if (uniform) {
             const T* v = pos + 4 * int64_t(a.tri[3 * int64_t(some) + k]);
             p[k] = {L(v[0]), L(v[1]), L(v[2]), L(v[3])};
         } else {
-            const Columns4<T> c = load_columns<T>([&](int l) { return pos + 4 * int64_t(a.tri[3 * int64_t(loaded[l]) + k]); });
+            const Columns4<T> c = load_columns<T>([&](int l) { return pos + 4 * int64_t(a.tri[3 * int64_t(triangle[l]) + k]); });
             p[k] = {c.x, c.y, c.z, c.w};
         }
     }
@@ -192,18 +200,13 @@ template <class T> void backward_tile(const BackwardArgs<T>& a, RowScatter<T>& s
     const T* pos = a.pos + (a.instanced ? image * a.vertices * 4 : 0);
     const T step_x = T(2) / T(a.width), step_y = T(2) / T(a.height);
     const int64_t i1 = minimum(i0 + kTileSide, a.width), j1 = minimum(j0 + kTileSide, a.height);
-    BlockPixels<T> at;
+    const BlockPixels whole(a.width, 4, 4);
     for (int64_t j = j0; j < j1; j += 4)
         for (int64_t i = i0; i < i1; i += 4) {
-            const int64_t first = (image * a.height + j) * a.width + i;
-            unsigned inside = 0;
-            for (int l = 0; l < kLanes; l++) {
-                const bool there = i + (l & 3) < i1 && j + (l >> 2) < j1;
-                at.offset[l] = 4 * (there ? first + (l >> 2) * a.width + (l & 3) : first);
-                inside |= unsigned(there) << l;
-            }
-            backward_block(a, pos, table, at, inside, T(i) * step_x + (T(1) / T(a.width) - T(1)), T(j) * step_y + (T(1) / T(a.height) - T(1)), step_x,
-                           step_y);
+            const int64_t first = 4 * ((image * a.height + j) * a.width + i);
+            const T fx = T(i) * step_x + (T(1) / T(a.width) - T(1)), fy = T(j) * step_y + (T(1) / T(a.height) - T(1));
+            const bool all = i + 4 <= i1 && j + 4 <= j1;
+            backward_block(a, pos, table, all ? whole : BlockPixels(a.width, i1 - i, j1 - j), first, fx, fy, step_x, step_y);
         }
     table.flush_all();
 }

@@ -64,26 +64,40 @@ template <bool kLayered> class Painter {
         }
     };
 
-    // The block whose first pixel is (i, j).
-    template <bool kWhole> RG_FN void draw_block(const Shape& s, const LaneShape& l, int i, int j) {
-        const int at = (j / 4 * kBlocksAcross + i / 4) * kLanes;
-        const lanes_f depth = depth_at(l.plane, l.x + lanes_f(float(i)), l.y + lanes_f(float(j)));
+    RG_FN void keep_nearer(int at, lanes_f depth, lanes_i mine, lanes_i inside) {
         const lanes_f key = lanes_f::load(tile_.key + at);
-        const lanes_i id = lanes_i::load(tile_.id + at), mine(s.id);
-        lanes_i wins = (depth < key) | ((depth == key) & (mine > id));
-        if (!kWhole) {
-            lanes_i signs(0);
-            for (int k = 0; k < 3; k++) signs |= l.edge[k] + lanes_i(s.edge[k].c + s.edge[k].a * i + s.edge[k].b * j);
-            wins &= signs >= lanes_i(0);
-        }
+        const lanes_i id = lanes_i::load(tile_.id + at);
+        lanes_i wins = ((depth < key) | ((depth == key) & (mine > id))) & inside;
         if (kLayered) wins &= depth > lanes_f::load(previous_ + at);
         select(wins, depth, key).store(tile_.key + at);
         select(wins, mine, id).store(tile_.id + at);
     }
+    // The block whose first pixel is (i, j).
+    template <bool kWhole> RG_FN void draw_block(const Shape& s, const LaneShape& l, int i, int j) {
+        const int at = (j / 4 * kBlocksAcross + i / 4) * kLanes;
+        const lanes_f depth = depth_at(l.plane, l.x + lanes_f(float(i)), l.y + lanes_f(float(j)));
+        lanes_i signs(0);
+        if (!kWhole)
+            for (int k = 0; k < 3; k++) signs |= l.edge[k] + lanes_i(s.edge[k].c + s.edge[k].a * i + s.edge[k].b * j);
+        keep_nearer(at, depth, lanes_i(s.id), signs >= lanes_i(0));
+    }
+    // All blocks of a box; edges and columns advance by sums, which are exact.
     void draw_blocks(const Shape& s, int bx0, int by0, int bx1, int by1) {
         const LaneShape l(s);
-        for (int by = by0; by <= by1; by++)
-            for (int bx = bx0; bx <= bx1; bx++) draw_block<false>(s, l, 4 * bx, 4 * by);
+        const lanes_f left = l.x + lanes_f(float(4 * bx0)), four(4);
+        const lanes_i step[3] = {s.edge[0].a * 4, s.edge[1].a * 4, s.edge[2].a * 4}, mine(s.id);
+        for (int by = by0; by <= by1; by++) {
+            lanes_i edge[3];
+            for (int k = 0; k < 3; k++) edge[k] = l.edge[k] + lanes_i(s.edge[k].c + s.edge[k].a * 4 * bx0 + s.edge[k].b * 4 * by);
+            const lanes_f row = depth_of_row(l.plane, l.y + lanes_f(float(4 * by)));
+            lanes_f x = left;
+            int at = (by * kBlocksAcross + bx0) * kLanes;
+            for (int bx = bx0; bx <= bx1; bx++, at += kLanes) {
+                keep_nearer(at, depth_in_row(l.plane, row, x), mine, (edge[0] | edge[1] | edge[2]) >= lanes_i(0));
+                x = x + four;
+                for (int k = 0; k < 3; k++) edge[k] += step[k];
+            }
+        }
     }
     void draw_regions(const Shape& s, int bx0, int by0, int bx1, int by1);
     RG_FN void draw_pixel(int at, float depth, int32_t id) {

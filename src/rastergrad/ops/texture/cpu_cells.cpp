@@ -29,9 +29,8 @@ template <class T, int kColumns> RG_FN void load_rows(const T* from, const Pixel
 }
 
 template <class T>
-__attribute__((noinline)) Place<T> place_of(int64_t boundary, const T* uv, const Pixels& at) {
+__attribute__((noinline)) void find_place(int64_t boundary, const T* uv, const Pixels& at, Place<T>& place) {
     using F = Lanes<T>;
-    Place<T> place;
     place.valid = 0xffff;
     if (boundary == kCube) {
         F d[3];
@@ -40,14 +39,13 @@ __attribute__((noinline)) Place<T> place_of(int64_t boundary, const T* uv, const
         place.s = face_coordinate(place.cube.p);
         place.t = face_coordinate(place.cube.q);
         place.valid = mask_bits(place.cube.valid);
-        return place;
+        return;
     }
     F st[2];
     load_rows(uv, at, st);
     const bool wrap = boundary == kWrap;
     place.s = wrap ? wrapped(st[0]) : st[0];
     place.t = wrap ? wrapped(st[1]) : st[1];
-    return place;
 }
 
 // Lanes without a direction may hold anything: their texels stay in range all the same.
@@ -125,9 +123,8 @@ __attribute__((noinline)) void find_cells(const Place<T>& place, int64_t boundar
 }
 
 template <class T>
-__attribute__((noinline)) Slopes2<T> slopes_of(const Place<T>& place, int64_t boundary, T width, T height, const T* uv_da, const Pixels& at) {
+__attribute__((noinline)) void find_slopes(const Place<T>& place, int64_t boundary, T width, T height, const T* uv_da, const Pixels& at, Slopes2<T>& slopes) {
     using F = Lanes<T>;
-    Slopes2<T> slopes;
     Derivatives<F> d;
     if (boundary == kCube) {
         F c[6];
@@ -141,11 +138,9 @@ __attribute__((noinline)) Slopes2<T> slopes_of(const Place<T>& place, int64_t bo
     }
     slopes.texels = in_texels(d, F(width), F(height));
     slopes.ellipse = ellipse(slopes.texels);
-    return slopes;
 }
-template <class T> RG_FN Heights<T> heights_of(Lanes<T> level, int64_t filter, int depth) {
+template <class T> RG_FN void find_heights(Lanes<T> level, int64_t filter, int depth, Heights<T>& h) {
     using F = Lanes<T>;
-    Heights<T> h;
     const F in_range = level_in_range(level, F(T(depth)));
     const F low = floor_of(in_range);
     const F f = filter == kLinearMipmapLinear ? in_range - low : F(0);
@@ -156,21 +151,20 @@ template <class T> RG_FN Heights<T> heights_of(Lanes<T> level, int64_t filter, i
         h.high[l] = int32_t(highs[l]);
     }
     h.uniform = all(lows == Lanes<Index<T>>(lows[0]));
-    return h;
 }
 }  // namespace
 
 template <class T> void locate(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g) {
     using F = Lanes<T>;
     const Pixels at = {first, count, nullptr};
-    g.place = place_of(q.boundary, q.uv, at);
+    find_place(q.boundary, q.uv, at, g.place);
     if (q.filter < kLinearMipmapNearest) {
         find_cells(g.place, q.boundary, q.filter == kNearest, F(levels.widths[0]), F(levels.heights[0]), g.cells);
         return;
     }
     F level(T(0));
     if (q.uv_da) {
-        g.slopes = slopes_of(g.place, q.boundary, levels.widths[0], levels.heights[0], q.uv_da, at);
+        find_slopes(g.place, q.boundary, levels.widths[0], levels.heights[0], q.uv_da, at, g.slopes);
         level = level_of(g.slopes.ellipse.major);
     }
     if (q.bias) {
@@ -178,7 +172,7 @@ template <class T> void locate(const Query<T>& q, const Levels<T>& levels, int64
         load_rows(q.bias, at, bias);
         level = level + bias[0];
     }
-    g.heights = heights_of(level, q.filter, levels.count - 1);
+    find_heights(level, q.filter, levels.count - 1, g.heights);
     const bool uniform = g.heights.uniform;
     find_cells(g.place, q.boundary, false, sizes_at(levels.widths, g.heights.low, uniform), sizes_at(levels.heights, g.heights.low, uniform), g.cells);
     if (q.filter == kLinearMipmapLinear)
@@ -187,7 +181,8 @@ template <class T> void locate(const Query<T>& q, const Levels<T>& levels, int64
 
 template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, const int64_t (&pixels)[kLanes], Cells<T>& cells) {
     using F = Lanes<T>;
-    const Place<T> place = place_of(q.boundary, q.uv, Pixels{0, kLanes, pixels});
+    Place<T> place;
+    find_place(q.boundary, q.uv, Pixels{0, kLanes, pixels}, place);
     find_cells(place, q.boundary, q.filter == kNearest, F(levels.widths[k]), F(levels.heights[k]), cells);
 }
 

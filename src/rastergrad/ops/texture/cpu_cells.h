@@ -94,7 +94,7 @@ template <class T> RG_FN View<T> view_of(const Level<T>& level, int64_t image, i
     return {level.texels + before * channels, channels, Index<T>(readable), cube};
 }
 
-template <class T> RG_FN Quad<T> careful_texel(const View<T>& v, Index<T> texel, int64_t c) {
+template <class T> __attribute__((noinline)) Quad<T> careful_texel(const View<T>& v, Index<T> texel, int64_t c) {
     if (texel < 0) return Quad<T>(T(0));
     return load_some(v.texels + int64_t(texel) * v.channels + c, texel < v.readable ? 4 : v.channels - c);
 }
@@ -114,6 +114,12 @@ template <class T> RG_FN Cell<Quad<T>> cell_at(const View<T>& v, const Cells<T>&
     const T* base = v.texels + c;
     return {Quad<T>::load(base + int64_t(cells.texel[0][l]) * channels), Quad<T>::load(base + int64_t(cells.texel[1][l]) * channels),
             Quad<T>::load(base + int64_t(cells.texel[2][l]) * channels), Quad<T>::load(base + int64_t(cells.texel[3][l]) * channels)};
+}
+
+// The same of the one texel of nearest filtering.
+template <class T> RG_FN Quad<T> texel_at(const View<T>& v, const Cells<T>& cells, int l, int64_t channels, int64_t c) {
+    if (__builtin_expect(cells.highest[l] >= v.readable, 0)) return careful_texel(v, cells.texel[0][l], c);
+    return Quad<T>::load(v.texels + c + int64_t(cells.texel[0][l]) * channels);
 }
 
 // A broadcast texture serves all pixels of all images as if they were one.

@@ -32,7 +32,7 @@ template <class T, int kChannels> void forward_strip(const Query<T>& q, const Le
                 for (int64_t c = 0; c < 4 * quads; c += 4) {
                     Quad<T> x(T(0));
                     if (g.place.valid >> l & 1) {
-                        if (nearest) x = careful_texel(views[0], g.cells.texel[0][l], c);
+                        if (nearest) x = texel_at(views[0], g.cells, l, channels, c);
                         else x = bilinear(cell_at(views[0], g.cells, l, channels, c), Quad<T>(g.cells.a[l]), Quad<T>(g.cells.b[l]));
                     }
                     store_pixel(x, to + c, channels - c, out_end);

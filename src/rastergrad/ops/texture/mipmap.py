@@ -18,11 +18,15 @@ PADDING = 4
 
 
 class MipStack:
-    """The levels above a texture, made by `build_mipmaps` and used as `texture(..., mip=stack)`. Its contents are private."""
+    """The levels above a texture, made by `build_mipmaps` and used as `texture(..., mip=stack)`. Its contents
+    are private.
+    """
 
     __slots__ = ("cube", "data", "depth", "max_mip_level", "shape")
 
-    def __init__(self, data: Tensor, shape: tuple[int, ...], depth: int, cube: bool, max_mip_level: int | None) -> None:
+    def __init__(
+        self, data: Tensor, shape: tuple[int, ...], depth: int, cube: bool, max_mip_level: int | None
+    ) -> None:
         self.data = data
         self.shape = shape
         self.depth = depth
@@ -46,10 +50,12 @@ def build_mipmaps(tex: Tensor, max_mip_level: int | None = None, cube: bool = Fa
         An opaque `MipStack`, for textures of this shape only.
 
     Gradients:
-        None from here: the gradients of the levels reach the `tex` that is passed to `texture()`, through the averaging.
+        None from here: the gradients of the levels reach the `tex` that is passed to `texture()`, through the
+        averaging.
 
     Errors:
-        TypeError for what is no float tensor, ValueError for its shape, and for an odd side longer than 1 where another level is due.
+        TypeError for what is no float tensor, ValueError for its shape, and for an odd side longer than 1
+        where another level is due.
 
     Cost:
         One pass over the texture; a third of its memory.
@@ -71,17 +77,20 @@ def build_mipmaps(tex: Tensor, max_mip_level: int | None = None, cube: bool = Fa
     return MipStack(stack_data(tex, depth), tuple(tex.shape), depth, cube, max_mip_level)
 
 
-# ---- checks -------------------------------------------------------------------------------------------------------------------
+# ---- checks ------------------------------------------------------------------------------------------------
 
 
 def check_texture(function: str, tex: Any, cube: bool) -> None:
     """Refuse what is no texture, or none of that kind."""
     check.floating(function, "tex", tex, "[N, 6, h, h, C]" if cube else "[N, h, w, C]", (5 if cube else 4,))
     if 0 in tex.shape[1:]:
-        raise ValueError(f"{function}: `tex` must have at least one texel and one channel; got {check.describe(tex)}.")
+        raise ValueError(
+            f"{function}: `tex` must have at least one texel and one channel; got {check.describe(tex)}."
+        )
     if cube and (tex.shape[1] != 6 or tex.shape[2] != tex.shape[3]):
         raise ValueError(
-            f"{function}: `tex` must hold six square faces, [N, 6, h, h, C], for a cube map; got {check.describe(tex)}."
+            f"{function}: `tex` must hold six square faces, [N, 6, h, h, C], for a cube map; "
+            f"got {check.describe(tex)}."
         )
     height, width = tex.shape[-3:-1]
     texels = height * width * (6 if cube else 1)
@@ -98,10 +107,13 @@ def limit(function: str, max_mip_level: Any) -> int | None:
         return None
     if isinstance(max_mip_level, bool) or not isinstance(max_mip_level, int):
         raise TypeError(
-            f"{function}: `max_mip_level` must be None or a whole number >= 0; got {check.describe(max_mip_level)}."
+            f"{function}: `max_mip_level` must be None or a whole number >= 0; "
+            f"got {check.describe(max_mip_level)}."
         )
     if max_mip_level < 0:
-        raise ValueError(f"{function}: `max_mip_level` must be None or a whole number >= 0; got {max_mip_level}.")
+        raise ValueError(
+            f"{function}: `max_mip_level` must be None or a whole number >= 0; got {max_mip_level}."
+        )
     return max_mip_level
 
 
@@ -113,19 +125,22 @@ def level_sizes(function: str, tex: Tensor, most: int | None) -> list[tuple[int,
         if (height > 1 and height % 2) or (width > 1 and width % 2):
             listed = " -> ".join(f"{h}x{w}" for h, w in sizes)
             raise ValueError(
-                f"{function}: `tex` must halve evenly down to 1x1 or `max_mip_level`; its levels (height x width) are {listed}, "
-                f"and an odd side cannot be halved. Set max_mip_level={len(sizes) - 1}, resize `tex`, or pass your own levels."
+                f"{function}: `tex` must halve evenly down to 1x1 or `max_mip_level`; "
+                f"its levels (height x width) are {listed}, and an odd side cannot be halved. "
+                f"Set max_mip_level={len(sizes) - 1}, resize `tex`, or pass your own levels."
             )
         height, width = max(1, height // 2), max(1, width // 2)
         sizes.append((height, width))
     return sizes[1:]
 
 
-# ---- the levels ---------------------------------------------------------------------------------------------------------------
+# ---- the levels --------------------------------------------------------------------------------------------
 
 
 def stack_data(tex: Tensor, depth: int) -> Tensor:
-    """Levels 1 to `depth` one behind the other. Without gradient: that of the levels is handed down by the lookup itself."""
+    """Levels 1 to `depth` one behind the other. Without gradient: that of the levels is handed down by the
+    lookup itself.
+    """
     return _primitive(tex.detach(), depth)[0]
 
 

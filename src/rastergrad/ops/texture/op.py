@@ -12,12 +12,12 @@ from ...core.autograd import Primitive
 from . import mipmap, reference
 from .mipmap import MipStack, build_mipmaps
 
-__all__ = ["FILTER_MODES", "BOUNDARY_MODES", "MipStack", "build_mipmaps", "lookup", "texture"]
+__all__ = ["BOUNDARY_MODES", "FILTER_MODES", "MipStack", "build_mipmaps", "lookup", "texture"]
 
 FILTER_MODES = ("nearest", "linear", "linear-mipmap-nearest", "linear-mipmap-linear")
 BOUNDARY_MODES = ("wrap", "clamp", "zero", "cube")
 
-# ---- public function ------------------------------------------------------------------------------------------
+# ---- public function ---------------------------------------------------------------------------------------
 
 
 def texture(
@@ -34,22 +34,25 @@ def texture(
 ) -> Tensor:
     """Look textures up at every pixel, nearest, bilinear or trilinear.
 
-    s runs along the columns of the texture, t along its rows; (0, 0) is the corner of texel (row 0, column 0),
-    whose centre is at (0.5/w, 0.5/h).
+    s runs along the columns of the texture, t along its rows; (0, 0) is the corner of texel
+    (row 0, column 0), whose centre is at (0.5/w, 0.5/h).
 
     Args:
-        tex: float [N, h, w, C], or [1, h, w, C] for all images alike; cube maps [N or 1, 6, h, h, C] with faces
-            +x, -x, +y, -y, +z, -z.
+        tex: float [N, h, w, C], or [1, h, w, C] for all images alike; cube maps [N or 1, 6, h, h, C] with
+            faces +x, -x, +y, -y, +z, -z.
         uv: coordinates (s, t), float [N, H, W, 2]; for cube maps directions of any length, [N, H, W, 3].
         uv_da: their derivatives by pixels, float [N, H, W, 4]: (ds/dX, ds/dY, dt/dX, dt/dY), as `interpolate`
             returns them; for cube maps [N, H, W, 6]. They choose the mip level.
         mip_level_bias: float [N, H, W], added to the mip level; without `uv_da` it is the level.
-        mip: a `MipStack` of `build_mipmaps`; or a list of your own levels 1, 2, ..., each half the size of the one
-            before (rounded down, at least 1); or None: the levels are averaged from `tex` in every call.
-        filter_mode: "nearest", "linear", "linear-mipmap-nearest", "linear-mipmap-linear", or "auto": the last if
-            `uv_da` or `mip_level_bias` is given, else "linear". The first two ignore everything about mip levels.
+        mip: a `MipStack` of `build_mipmaps`; or a list of your own levels 1, 2, ..., each half the size of
+            the one before (rounded down, at least 1); or None: the levels are averaged from `tex` in every
+            call.
+        filter_mode: "nearest", "linear", "linear-mipmap-nearest", "linear-mipmap-linear", or "auto": the
+            last if `uv_da` or `mip_level_bias` is given, else "linear". The first two ignore everything about
+            mip levels.
         boundary_mode: "wrap", "clamp", "zero" (outside counts as 0) or "cube".
-        max_mip_level: how many levels above `tex` to average at most; None goes down to 1x1, 0 means "linear".
+        max_mip_level: how many levels above `tex` to average at most; None goes down to 1x1, 0 means
+            "linear".
         backend: None chooses by device; "cpu" or "reference".
 
     Returns:
@@ -57,8 +60,8 @@ def texture(
         without a face (zero, NaN) gives 0.
 
     Gradients:
-        To `tex` always, through the averaging also from the levels of a `MipStack` or of None; levels of a list
-        receive their own instead. To `uv` unless nearest; to `uv_da` and `mip_level_bias` with
+        To `tex` always, through the averaging also from the levels of a `MipStack` or of None; levels of a
+        list receive their own instead. To `uv` unless nearest; to `uv_da` and `mip_level_bias` with
         "linear-mipmap-linear". Derivatives are taken inside the current texel cell. A pixel whose upstream
         gradient is exactly zero contributes nothing.
 
@@ -100,14 +103,14 @@ def lookup(
     mip_level_bias: Tensor | None = None,
     mip: MipStack | Sequence[Tensor] | None = None,
     *,
-    filter_mode: str,
-    boundary_mode: str,
-    max_mip_level: int | None,
+    filter_mode: str = "auto",
+    boundary_mode: str = "wrap",
+    max_mip_level: int | None = None,
     backend: str | None = None,
     circular_gradient: bool = True,
 ) -> Tensor:
-    """`texture`, with a choice for exactly circular footprints, whose level has one-sided derivatives only: with
-    `circular_gradient` their mean reaches `uv_da`, without it nothing.
+    """`texture`, with a choice for exactly circular footprints, whose level has one-sided derivatives only:
+    with `circular_gradient` their mean reaches `uv_da`, without it nothing.
     """
     name = "texture"
     if filter_mode != "auto":
@@ -120,8 +123,8 @@ def lookup(
     mipmapped = filter_mode in FILTER_MODES[2:]
     if mipmapped and uv_da is None and mip_level_bias is None:
         raise ValueError(
-            f'{name}: `filter_mode`="{filter_mode}" needs `uv_da` or `mip_level_bias` to choose a level; got neither. '
-            'Pass one of them, or use filter_mode="linear".'
+            f'{name}: `filter_mode`="{filter_mode}" needs `uv_da` or `mip_level_bias` to choose a level; '
+            'got neither. Pass one of them, or use filter_mode="linear".'
         )
     if mipmapped and most == 0:
         filter_mode, mipmapped = "linear", False
@@ -144,7 +147,9 @@ def lookup(
         depth = len(mipmap.level_sizes(name, tex, most))
     named = {f"mip[{k}]": level for k, level in enumerate(levels)}
     data = None if stack is None else stack.data
-    device = check.same_device(name, tex=tex, uv=uv, uv_da=uv_da, mip_level_bias=mip_level_bias, mip=data, **named)
+    device = check.same_device(
+        name, tex=tex, uv=uv, uv_da=uv_da, mip_level_bias=mip_level_bias, mip=data, **named
+    )
 
     dtype = check.working_dtype(tex, uv, uv_da, mip_level_bias, *levels)
     tex, uv = check.prepared(tex, dtype), check.prepared(uv, dtype)
@@ -171,9 +176,7 @@ def lookup(
     return _primitive(tex, uv, uv_da, mip_level_bias, data, *modes, depth, int(circular_gradient), levels)[0]
 
 
-def _check_pixels(
-    name: str, tex: Tensor, uv: Any, uv_da: Any, mip_level_bias: Any, cube: bool
-) -> None:
+def _check_pixels(name: str, tex: Tensor, uv: Any, uv_da: Any, mip_level_bias: Any, cube: bool) -> None:
     width = 3 if cube else 2
     check.floating(name, "uv", uv, f"[N, H, W, {width}]", (4,), last=width)
     if 0 in uv.shape[1:3]:
@@ -215,7 +218,8 @@ def _checked_levels(name: str, mip: Any, tex: Tensor) -> list[Tensor]:
         raise TypeError(f"{name}: `mip` must be {expected}; got {check.describe(mip)}.")
     if not mip:
         raise ValueError(
-            f"{name}: `mip` must be {expected}; got an empty list. Pass None to average the levels from `tex`."
+            f"{name}: `mip` must be {expected}; got an empty list. "
+            "Pass None to average the levels from `tex`."
         )
     *outer, height, width, channels = tex.shape
     for k, level in enumerate(mip):
@@ -242,7 +246,7 @@ def _reference_levels(tex: Tensor, stack: MipStack, cube: bool) -> list[Tensor]:
     return [a + (s - a).detach() for a, s in zip(averaged, stored, strict=True)]
 
 
-# ---- forward --------------------------------------------------------------------------------------------------
+# ---- forward -----------------------------------------------------------------------------------------------
 
 _FORWARD = native.kernels("texture_forward")
 _BACKWARD = native.kernels("texture_backward")
@@ -308,7 +312,7 @@ def _forward(
     return (out,)
 
 
-# ---- backward -------------------------------------------------------------------------------------------------
+# ---- backward ----------------------------------------------------------------------------------------------
 
 
 def _backward(
@@ -340,14 +344,14 @@ def _backward(
     return d_tex, d_uv, d_uv_da, d_bias, None, None, None, None, None, *d_levels
 
 
-# ---- shape-only version ---------------------------------------------------------------------------------------
+# ---- shape-only version ------------------------------------------------------------------------------------
 
 
 def _shapes(tex: Tensor, uv: Tensor, *_: Any) -> tuple[Tensor]:
     return (tex.new_empty((*uv.shape[:3], tex.shape[-1])),)
 
 
-# ---- registration ---------------------------------------------------------------------------------------------
+# ---- registration ------------------------------------------------------------------------------------------
 
 _primitive = Primitive(
     "texture",

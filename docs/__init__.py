@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Sources of the documentation; `make docs` builds it."""

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: MIT
+"""Draw all figures: `python -m docs.figures`."""
+
+from . import draw_missing
+
+if __name__ == "__main__":
+    draw_missing()

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// Every adjoint in a formulas.h against the Jacobian of its formula by dual numbers, on random inputs. One line per formula that
+// fails; the exit status is their number.
+#include <cstdio>
+
+#include "dual.h"
+#include "ops/antialias/formulas.h"
+#include "ops/interpolate/formulas.h"
+
+RG_BEGIN
+namespace {
+
+constexpr int kTrials = 2000;
+constexpr double kTolerance = 1e-12;  // of the largest gradient: some ten roundings
+
+uint64_t state = 1;
+double uniform() {  // in [-1, 1), a linear congruential generator
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return double(int64_t(state >> 11)) / double(int64_t(1) << 52) - 1;
+}
+
+int failures = 0;
+
+// formula(duals in, duals out); adjoint(numbers in, upstream, gradients of the inputs)
+template <int In, int Out, class Formula, class Adjoint> void prove(const char* name, Formula formula, Adjoint adjoint) {
+    double worst = 0;
+    for (int trial = 0; trial < kTrials; trial++) {
+        double x[In], g[Out], got[In] = {}, want[In] = {}, scale = 1e-300;
+        Dual<In> in[In], out[Out];
+        for (int i = 0; i < In; i++) in[i] = Dual<In>(x[i] = uniform(), i);
+        for (int o = 0; o < Out; o++) g[o] = uniform();
+        formula(in, out);
+        adjoint(x, g, got);
+        for (int i = 0; i < In; i++) {
+            for (int o = 0; o < Out; o++) want[i] += g[o] * out[o].slope[i];
+            scale = maximum(scale, abs_of(want[i]));
+        }
+        for (int i = 0; i < In; i++) {
+            const double error = abs_of(got[i] - want[i]) / scale;
+            if (!(error <= worst)) worst = error;
+        }
+    }
+    const bool good = worst <= kTolerance;
+    if (!good) failures++;
+    std::printf("%s %-36s %.1e\n", good ? "good" : "BAD ", name, worst);
+}
+
+void prove_antialias() {
+    const Vec2<double> half{320, 240};
+    prove<3, 2>("antialias: screen_position",
+        [](const auto* x, auto* out) {
+            using F = Dual<3>;
+            const Vec2<F> p = screen_position(x[0], x[1], x[2], Vec2<F>{F(320), F(240)}, Vec2<F>{F(7), F(9)});
+            out[0] = p.x;
+            out[1] = p.y;
+        },
+        [&](const double* x, const double* g, double* d) {
+            screen_position_adjoint(x[0], x[1], x[2], half, Vec2<double>{g[0], g[1]}, d[0], d[1], d[2]);
+        });
+    prove<4, 1>("antialias: steady_crossing",
+        [](const auto* x, auto* out) {
+            using F = Dual<4>;
+            out[0] = steady_crossing(Vec2<F>{x[0], x[1]}, Vec2<F>{x[2], x[3]});
+        },
+        [](const double* x, const double* g, double* d) {
+            Vec2<double> d1{0, 0}, d2{0, 0};
+            steady_crossing_adjoint(Vec2<double>{x[0], x[1]}, Vec2<double>{x[2], x[3]}, g[0], d1, d2);
+            d[0] = d1.x; d[1] = d1.y; d[2] = d2.x; d[3] = d2.y;
+        });
+    prove<3, 1>("antialias: blend",
+        [](const auto* x, auto* out) { out[0] = blend(x[0], x[1], x[2]); },
+        [](const double* x, const double* g, double* d) { blend_adjoint(x[0], x[1], x[2], g[0], d[0], d[1], d[2]); });
+}
+
+void prove_interpolate() {
+    prove<5, 1>("interpolate: attribute",
+        [](const auto* x, auto* out) { out[0] = attribute(slopes(x[0], x[1], x[2]), x[3], x[4]); },
+        [](const double* x, const double* g, double* d) {
+            attribute_adjoint(x[3], x[4], g[0], d[0], d[1], d[2]);
+            barycentric_adjoint(slopes(x[0], x[1], x[2]), g[0], d[3], d[4]);
+        });
+    // Corners 0 to 2, then du/dX, du/dY, dv/dX, dv/dY.
+    prove<7, 2>("interpolate: attribute_slope",
+        [](const auto* x, auto* out) {
+            const auto s = slopes(x[0], x[1], x[2]);
+            out[0] = attribute_slope(s.e0, s.e1, x[3], x[5]);
+            out[1] = attribute_slope(s.e0, s.e1, x[4], x[6]);
+        },
+        [](const double* x, const double* g, double* d) {
+            const auto s = slopes(x[0], x[1], x[2]);
+            attribute_slope_adjoint(x[3], x[4], x[5], x[6], g[0], g[1], d[0], d[1], d[2]);
+            barycentric_slope_adjoint(s.e0, s.e1, g[0], g[1], d[3], d[4], d[5], d[6]);
+        });
+}
+
+}  // namespace
+
+int prove_all() {
+    prove_antialias();
+    prove_interpolate();
+    return failures;
+}
+
+RG_END
+
+int main() { return rg::RG_ISA::prove_all(); }

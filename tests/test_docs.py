@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: MIT
+"""The words: programs in them run, pages and figures that they name exist; they name all that is public."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rastergrad as rg
+from docs import pages_from_code
+from docs.docstrings import converted
+
+pytest.importorskip("matplotlib", reason="needs pip install 'rastergrad[demo]'")
+Image = pytest.importorskip("PIL.Image", reason="needs pip install 'rastergrad[demo]'")
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+MADE = ("generated", "_build")
+PAGES = sorted(p for p in DOCS.rglob("*.md") if not set(MADE) & set(p.parts))
+TOP = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+FENCE = re.compile(r"^```(\w+)?[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """Code blocks of a page in one language."""
+    return [body for name, body in FENCE.findall(path.read_text(encoding="utf-8")) if name == language]
+
+
+def run(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run a program in a folder, warnings as errors; returns its variables."""
+    monkeypatch.chdir(folder)
+    variables: dict[str, Any] = {"__name__": "program"}
+    exec(compile(code, "program", "exec"), variables)
+    return variables
+
+
+# ---- programs ----------------------------------------------------------------------------------------------
+
+
+def first_image() -> str:
+    (code,) = [code for code in blocks(ROOT / "README.md", "python") if "import rastergrad" in code]
+    return code
+
+
+def test_the_readme_s_first_image_takes_fifteen_lines() -> None:
+    assert len([line for line in first_image().splitlines() if line]) <= 15
+
+
+def test_the_readme_s_program_makes_the_readme_s_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(first_image(), tmp_path, monkeypatch)
+    made = np.asarray(Image.open(tmp_path / "first.png"), dtype=np.int64)
+    shown = np.asarray(Image.open(DOCS / "images" / "first.png"), dtype=np.int64)
+    assert made.shape == shown.shape
+    # One step of 255: another processor may round a colour the other way.
+    assert int(np.abs(made - shown).max()) <= 1
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: str(p.relative_to(DOCS))
+)
+def test_programs_in_pages_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page are parts of one program."""
+    run("\n".join(blocks(page, "python")), tmp_path, monkeypatch)
+
+
+def test_the_readme_s_overview_uses_the_real_signatures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overview = blocks(ROOT / "README.md", "python")[0]
+    scene = (
+        "import torch, rastergrad as rg\n"
+        "H = W = 8; pos = torch.tensor([[[-1.0, -1, 0, 1], [3, -1, 0, 1], [-1, 3, 0, 1]]])\n"
+        "tri = torch.tensor([[0, 1, 2]]); uv = torch.rand(3, 2); tex = torch.rand(1, 4, 4, 3)\n"
+    )
+    assert run(scene + overview, tmp_path, monkeypatch)["image"].shape == (1, 8, 8, 3)
+
+
+# ---- what is named exists ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", rg.__all__)
+def test_every_public_name_has_its_place_in_the_pages(name: str) -> None:
+    pattern = re.compile(rf"^\.\. auto(function|class):: rastergrad\.{name}$", re.MULTILINE)
+    assert any(pattern.search(page.read_text(encoding="utf-8")) for page in PAGES)
+
+
+def test_nothing_is_documented_that_is_not_public() -> None:
+    pattern = re.compile(r"^\.\. auto(?:function|class):: rastergrad\.(\w+)$", re.MULTILINE)
+    found = [name for page in PAGES for name in pattern.findall(page.read_text(encoding="utf-8"))]
+    assert sorted(found) == sorted(rg.__all__)
+
+
+def toctrees(page: Path) -> list[str]:
+    bodies = re.findall(
+        r"^```\{toctree\}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    entries = [line.strip() for body in bodies for line in body.splitlines()]
+    return [entry for entry in entries if entry and not entry.startswith(":") and "*" not in entry]
+
+
+def test_every_page_is_in_a_toctree_and_every_entry_is_a_page() -> None:
+    listed = {(page.parent / f"{entry}.md").resolve() for page in PAGES for entry in toctrees(page)}
+    assert listed | {DOCS / "index.md"} == set(PAGES)
+
+
+def anchors(page: Path) -> set[str]:
+    """Headings as myst_heading_anchors and GitHub name them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*TOP, *PAGES], ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```(?!\{).*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    targets += re.findall(r"^```\{(?:image|include|literalinclude)\} (\S+)$", text, re.MULTILINE)
+    for target in targets:
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        full = (page.parent / path).resolve() if path else page
+        if "generated" in full.parts:
+            assert full.name == "benchmarks.txt" or full.stem in figures(), target
+            continue
+        assert full.exists(), target
+        assert not anchor or anchor in anchors(full), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(DOCS)))
+def test_figures_are_described_in_words(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text.count("```{image}") == len(
+        re.findall(r"^```\{image\} \S+\n:alt: .{20,}$", text, re.MULTILINE)
+    )
+
+
+# ---- figures -----------------------------------------------------------------------------------------------
+
+
+def figures() -> dict[str, object]:
+    from docs.figures import figures
+
+    return dict(figures())
+
+
+def test_every_figure_is_shown_and_every_shown_figure_is_drawn() -> None:
+    shown = {
+        name
+        for page in PAGES
+        for name in re.findall(r"figures/generated/(\w+)\.png", page.read_text("utf-8"))
+    }
+    assert shown == set(figures())
+
+
+@pytest.mark.parametrize("name", figures())
+def test_figures_are_drawn(name: str, tmp_path: Path) -> None:
+    from docs.figures import figures
+
+    path = tmp_path / "figure.png"
+    figures()[name](path, 16)
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    # White paper with something on it.
+    assert (pixels[0, 0] == 255).all()
+    assert 0.002 < (pixels < 250).any(-1).mean() < 0.95
+
+
+# ---- what is made from code --------------------------------------------------------------------------------
+
+
+def test_the_readme_s_table_is_that_of_the_results() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    made = pages_from_code.with_table(text, pages_from_code.benchmark_table())
+    assert made == text, "run `python -m docs.pages_from_code`"
+
+
+def test_a_result_becomes_a_table(tmp_path: Path) -> None:
+    assert "make bench" in pages_from_code.benchmark_table(tmp_path)
+    machine = (
+        '{"processor": "P", "threads": 2, "simd": "v3", "torch": "2", "size": 64, "copy_gb_per_s": 40.5}'
+    )
+    row = (
+        '"name": "op", "ms": 1.25, "low": 1.0, "high": 2.0, "bandwidth": 0.5, "peer": "torch", "peer_ms": 3.0'
+    )
+    (tmp_path / "p.json").write_text(f'{{"machine": {machine}, "results": [{{{row}}}]}}', encoding="utf-8")
+    table = pages_from_code.benchmark_table(tmp_path)
+    assert "| op | 1.25 (1–2) | 50 % | torch: 3 ms |" in table
+    text = f"a\n{pages_from_code.BEGIN}\nold\n{pages_from_code.END}\nb\n"
+    once = pages_from_code.with_table(text, table)
+    assert "old" not in once
+    assert once.endswith("\nb\n")
+    assert pages_from_code.with_table(once, table) == once
+
+
+def test_examples_become_pages_with_what_they_print(tmp_path: Path) -> None:
+    pages = pages_from_code.example_pages(tmp_path)
+    assert [p.stem for p in pages] == sorted(p.stem for p in (ROOT / "examples").glob("[0-9]*.py"))
+    for page in pages:
+        title, *_, last = page.read_text(encoding="utf-8").strip().splitlines()
+        assert title.startswith("# ")
+        assert last == "```"
+        assert "prints:\n\n```text\n\n" not in page.read_text(encoding="utf-8")
+
+
+def test_docstrings_become_markup_that_says_the_same() -> None:
+    plain = [
+        "Sum |x|.",
+        "",
+        "    A--B  drawing |",
+        "",
+        "Args:",
+        "    a, b: `a`s, 2 * x_.",
+        "        more",
+        "Cost:",
+        "    little",
+    ]
+    assert converted(plain) == [
+        *("Sum \\|x\\|.", "", ".. code-block:: text", "", "    A--B  drawing |", ""),
+        *("", ".. rubric:: Arguments", "", "", "``a``, ``b``", "    ``a``\\ s, 2 \\* x\\_.", "    more", ""),
+        *("", ".. rubric:: Cost", "", "little"),
+    ]
+
+
+# ---- the repository ----------------------------------------------------------------------------------------
+
+
+def tracked() -> list[Path]:
+    """Text files of the repository; outside a clone, of this folder."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    names = listed.stdout.split("\0") if listed.returncode == 0 else []
+    paths = [ROOT / name for name in names if name] or [
+        p for p in ROOT.rglob("*") if not {".venv", "build", ".git", *MADE} & set(p.relative_to(ROOT).parts)
+    ]
+    return [p for p in paths if p.is_file() and b"\0" not in p.read_bytes()[:4096]]
+
+
+HOSTS = {"arxiv.org", "doi.org", "semver.org", "github.com"}
+
+
+def test_files_name_no_machine_and_no_unknown_host() -> None:
+    home = re.compile(r"(?<![\w.$}])/(?:home|root|work|workspace|opt|Users|tmp)/\w")
+    for path in tracked():
+        text = path.read_text(encoding="utf-8")
+        assert not home.search(text), (path, home.search(text))
+        hosts = set(re.findall(r"https?://([\w.\-]+)", text))
+        assert hosts <= HOSTS, (path, hosts - HOSTS)
+
+
+def test_change_notes_are_named_by_what_they_are() -> None:
+    notes = sorted(p.name for p in (ROOT / "changelog").iterdir())
+    assert notes or "## " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    for name in notes:
+        assert re.fullmatch(r"[a-z0-9-]+\.(added|changed|fixed|removed)\.md", name), name
+        text = (ROOT / "changelog" / name).read_text(encoding="utf-8")
+        assert 1 <= len(text.splitlines()) <= 5, name
+
+
+def test_variables_in_the_sources_are_documented() -> None:
+    """Each environment variable RASTERGRAD_... that code reads is in the guide's table, and no other."""
+    pattern = re.compile(r"""(?:getenv\(|environ(?:\.get\()?\[?|ENV\{)["']?(RASTERGRAD_\w+)""")
+    sources = [*(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("*.cpp"), ROOT / "CMakeLists.txt"]
+    read = {name for path in sources for name in pattern.findall(path.read_text(encoding="utf-8"))}
+    table = re.findall(r"^\| `(\w+)` \|", (DOCS / "guide" / "running.md").read_text("utf-8"), re.MULTILINE)
+    assert read == set(table)
