@@ -277,7 +277,7 @@ template <class T, int kChannels> void sum_band(const Task<T>& task, int64_t ima
     Block<T> block(size_t(size * quads * 4));
     T* sums = block.data();
     memset(static_cast<void*>(sums), 0, size_t(size * quads * 4) * sizeof(T));
-    Cells<T> cells;
+    Cells<T> cells = {};  // nearest lookups fill in the first texel only
     for (int64_t s = 0; s < task.strips; s++) {
         const int64_t begin = image * task.layout.pixels + s * task.strip;
         const PieceList<Record<T>>& list = task.lists_of(image * task.strips + s)[task.bands.first[k] + band];
