@@ -20,8 +20,8 @@ def test_every_adjoint_equals_the_jacobian_by_dual_numbers(program: str, tmp_pat
     folders = ROOT / "testing", ROOT / "src" / "rastergrad", ROOT / "src" / "rastergrad" / "core"
     source = ROOT / "tests" / "native" / f"{program}.cpp"
     built = tmp_path / program
-    command = [str(COMPILER), "-std=c++20", "-O1", *(f"-I{f}" for f in folders), str(source), "-o", str(built)]
-    subprocess.run(command, check=True)
+    flags = ["-std=c++20", "-O1", *(f"-I{f}" for f in folders)]
+    subprocess.run([str(COMPILER), *flags, str(source), "-o", str(built)], check=True)
     done = subprocess.run([built], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("good") == PROGRAMS[program], done.stdout
