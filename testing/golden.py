@@ -3,8 +3,8 @@
 
 `loader()` is their own checker. Its `run(module, ctx)` wants a module with the call signatures of the library
 that the numbers come from; `GoldenModule` is one, over a small table of our functions, with that library's
-semantics (spec.md section 10, "compat"): no depth gradient, bad triangles skipped, no uv_da gradient from a
-circular footprint.
+semantics where ours differ (docs/differences.md): no depth gradient, bad triangles skipped, no uv_da gradient
+from a circular footprint.
 """
 
 from __future__ import annotations

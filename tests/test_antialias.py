@@ -22,7 +22,7 @@ KINDS = ["closed", "folded", "unshared", "soup", "crowded", "behind"]
 
 
 def drawn(pos: Tensor, tri: Tensor, size: tuple[int, int]) -> Tensor:
-    """A fragment buffer [N, H, W, 4]: triangles sampled at pixel centres (spec 2.3), the nearest wins."""
+    """A fragment buffer [N, H, W, 4]: triangles sampled at pixel centres, the nearest wins."""
     height, width = size
     x = (2 * torch.arange(width, dtype=torch.float64) + 1) / width - 1
     y = (2 * torch.arange(height, dtype=torch.float64) + 1) / height - 1
@@ -294,7 +294,7 @@ def test_an_edge_right_of_the_border_lets_its_pixel_leak() -> None:
 
 
 def test_an_edge_on_the_border_of_two_pixels_changes_nothing_but_has_a_gradient() -> None:
-    """Weight 0: with either sign of zero the second pixel is the target (spec 5.7 leaves the choice)."""
+    """Weight 0: with either sign of zero the second pixel is the target (docs/definition.md 5.6)."""
     color, rast, pos, tri = edge_at(2.0)
     image, _, d_pos = run(color, rast, pos, tri, torch.ones_like(color))
     assert torch.equal(image, color)

@@ -16,7 +16,7 @@ settings.load_profile("rastergrad")
 
 
 def opposites(tri: Tensor) -> list[list[int]]:
-    """The opposite vertex across each edge, or -1: spec 5.4 and 10.10, one triangle after the other."""
+    """The opposite vertex across each edge, or -1: docs/definition.md 5.4, one triangle after the other."""
     remembered: dict[tuple[int, int], list[int]] = {}
     rows = tri.tolist()
 

@@ -3,7 +3,7 @@
 
 Where rastergrad differs from the library behind the numbers on purpose, the rooms have a switch that the
 drop-in module uses, and so does the adapter: no depth gradient, bad triangles skipped, no gradient from
-circular footprints (spec.md 10.4, 10.5, 10.14). Vertices snap to 1/256 pixel here and to 1/16 there (10.15):
+circular footprints (docs/differences.md). Vertices snap to 1/256 pixel here and to 1/16 there:
 only pixels that the runner itself masks change.
 """
 

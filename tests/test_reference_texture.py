@@ -473,7 +473,7 @@ def test_gradcheck(filter_mode, boundary):
         inputs = [x[:1].detach().requires_grad_() for x in (inputs[0][..., :1], *inputs[1:])]
     assert torch.autograd.gradcheck(run, inputs)
     gradients = torch.autograd.grad(run(*inputs).square().sum(), inputs, allow_unused=True)
-    # The table of spec 4.4
+    # The table of docs/conventions.md
     receives = [g is not None and bool(g.any()) for g in gradients]
     assert receives == [True, filter_mode != "nearest", filter_mode == TRILINEAR, filter_mode == TRILINEAR]
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Triangle ids as floats in the fragment buffer (spec section 1): index + 1, 0 for background; exact up to 2^24, then the bit pattern
+// Triangle ids as floats in the fragment buffer (docs/definition.md 1): index + 1, 0 for background; exact up to 2^24, then the bit pattern
 // 0x4A800000 + (index + 1), which continues the row without a gap or a repeat.
 #pragma once
 #include "lanes.h"

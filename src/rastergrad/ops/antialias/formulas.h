@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Analytic antialiasing of visibility edges between two neighbouring pixels (Laine et al. 2020, section 3.5; spec section 5).
+// Analytic antialiasing of visibility edges between two neighbouring pixels (Laine et al. 2020, section 3.5; docs/definition.md 5).
 // F is one number, or a dual number in tests. Screen positions are in pixels. "Along" is the direction from one pixel of the pair to
 // the other, "across" is perpendicular to it: x and y of a Vec2 for horizontal pairs, exchanged (see `turned`) for vertical ones.
 #pragma once

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Which edges of a triangle are silhouettes (spec 5.4). The answer depends on neither pixel nor pair, so it is worked out once per triangle,
+// Which edges of a triangle are silhouettes (docs/definition.md 5.4). The answer depends on neither pixel nor pair, so it is worked out once per triangle,
 // unless the mesh is so large for the image that asking per pair is less work.
 #pragma once
 #include "formulas.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Which triangles share an edge, as twin half-edges. Half-edge 3 t + k is the edge of triangle t opposite to its corner k; its twin is
-// the half-edge whose corner is the "other opposite vertex" of spec 5.4 and 10.10: of all triangles on the edge, in order of their
+// the half-edge whose corner is the "other opposite vertex" of docs/definition.md 5.4: of all triangles on the edge, in order of their
 // index, an edge remembers the first one and the first one with another opposite vertex. A half-edge whose own opposite vertex is
 // one of these two has the other as its twin; any other half-edge, and one on a border, has none (-1).
 #pragma once

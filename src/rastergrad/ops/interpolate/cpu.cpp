@@ -235,7 +235,7 @@ void adjoint_run(const Slopes<Quad<T>>* from, const BackwardArgs<T>& a, Run run,
             upstream[q] = load_some(g + 4 * q, width - offset - 4 * q);
             zero = zero && is_zero(upstream[q]);
         }
-        if (!zero) {  // spec 10.13: nothing, not even 0 x inf, comes from a pixel without upstream
+        if (!zero) {  // nothing, not even 0 x inf, comes from a pixel without upstream
             const Quad<T> u(a.rast[4 * i]), v(a.rast[4 * i + 1]);
             for (int q = 0; q < Q; q++) {
                 attribute_adjoint(u, v, upstream[q], d0[q], d1[q], d2[q]);

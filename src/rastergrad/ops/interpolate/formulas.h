@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Barycentric interpolation of attributes and of their image-space derivatives (Laine et al. 2020, section 3.3; spec section 3).
+// Barycentric interpolation of attributes and of their image-space derivatives (Laine et al. 2020, section 3.3; docs/definition.md 3).
 // a0, a1, a2 are an attribute at the three corners; u, v weigh the first two. F is one channel or several.
 #pragma once
 #include "portable.h"

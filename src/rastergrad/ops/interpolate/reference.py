@@ -77,7 +77,7 @@ def interpolate(
 
 
 def _triangle_index(ids: Tensor) -> Tensor:
-    """Triangle index of each encoded id (spec 1); negative where there is none."""
+    """Triangle index of each encoded id (docs/definition.md 1); negative where there is none."""
     ids = ids.detach().float()
     exact = ids.clamp(-1.0, float(_LARGEST_EXACT_ID)).nan_to_num(-1.0).long()
     bits = ids.contiguous().view(torch.int32).long() - _ID_BITS

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Which samples a triangle covers and which surface is nearest (spec 2.1, 2.2 and 10.15). Exact integers decide coverage.
+// Which samples a triangle covers and which surface is nearest (docs/definition.md 2.1 and 2.2). Exact integers decide coverage.
 //
 // Number format: a vertex lies on a grid of 1/256 pixel (24.8 fixed point, round half to even) with its origin in the image centre, so
 // the centre of pixel i is at 256 i + 128 - 128 W. Sizes up to 32768 keep every edge function inside a tile within int32 (see Edge).

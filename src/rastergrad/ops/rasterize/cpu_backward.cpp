@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Gradients of fragments to vertices (spec 2.5 and 10.5). Per pixel only the nine numbers of a triangle that do not change over its
+// Gradients of fragments to vertices (docs/definition.md 2.5). Per pixel only the nine numbers of a triangle that do not change over its
 // pixels receive gradients, for 16 pixels at a time; a small table per tile sums them per triangle, and the corners get theirs when a
 // triangle leaves the table. A tile is always worked through in the same order, so sums do not depend on threads.
 #include "coverage.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Vertices onto the screen grid, and triangles that leave the frustum into pieces (spec 2.1.1 to 2.1.3).
+// Vertices onto the screen grid, and triangles that leave the frustum into pieces (docs/definition.md 2.1, steps 1 to 3).
 #pragma once
 #include "arena.h"
 #include "coverage.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// From triangle numbers to fragments, 16 pixels at a time (spec 2.3 and 2.4).
+// From triangle numbers to fragments, 16 pixels at a time (docs/definition.md 2.3 and 2.4).
 #pragma once
 #include "cpu_tile.h"
 #include "formulas.h"

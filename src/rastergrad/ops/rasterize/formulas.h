@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What a pixel sees of its triangle: barycentrics, depth and their image-space derivatives, each followed by its adjoint (spec 2.3 to
-// 2.5 and 10.5). The homogeneous edge functions are those of Olano & Greer 1997; everything is taken relative to the pixel, where the
+// What a pixel sees of its triangle: barycentrics, depth and their image-space derivatives, each followed by its adjoint (docs/definition.md
+// 2.3 to 2.5). The homogeneous edge functions are those of Olano & Greer 1997; everything is taken relative to the pixel, where the
 // numbers are as small as the triangle, so that float32 does not cancel.
 // p0, p1, p2 are clip-space corners in input order; (fx, fy) is the pixel centre in normalised device coordinates.
 #pragma once

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Texture lookup in one level (spec section 4.1): which texels, with which weights, and the averages that make a smaller level.
+// Texture lookup in one level (docs/definition.md 4.1): which texels, with which weights, and the averages that make a smaller level.
 // Texel (i, j) covers [i, i + 1) x [j, j + 1) in texel units; bilinear filtering looks at centres, hence the -1/2.
 // F is one number, or a row of 16 pixels for coordinates, or four channels for colours.
 #pragma once

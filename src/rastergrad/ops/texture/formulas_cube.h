@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Cube maps (spec section 4.5; OpenGL's orientation of faces +x, -x, +y, -y, +z, -z). A direction is turned into the axes of its face,
+// Cube maps (docs/definition.md 4.5; OpenGL's orientation of faces +x, -x, +y, -y, +z, -z). A direction is turned into the axes of its face,
 // (sc, tc, ma): ma is the distance along the face's normal, s = (sc / ma + 1) / 2, t = (tc / ma + 1) / 2. The turn is a signed
 // permutation, so its inverse carries gradients back.
 #pragma once

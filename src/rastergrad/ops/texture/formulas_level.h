@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Which mip level (spec section 4.2): the image of a pixel in the texture is an ellipse; its larger half axis, in texels of the base,
+// Which mip level (docs/definition.md 4.2): the image of a pixel in the texture is an ellipse; its larger half axis, in texels of the base,
 // is one texel of the wanted level. m is the larger eigenvalue of J J^T, J the 2x2 Jacobian of texels by pixels; level = log2(m) / 2.
 #pragma once
 #include "portable.h"
@@ -34,7 +34,7 @@ template <class F> RG_FN F level_in_range(F level, F top) {
 }
 
 // d level / d(ds/dX), ... of the derivatives in units of the whole texture; all four are zero where one is not finite, as for m = 0.
-// A circle has one-sided derivatives only: their mean with `circular`, zero without (spec 10.14).
+// A circle has one-sided derivatives only: their mean with `circular`, zero without (docs/definition.md 4.4).
 template <class F> RG_FN Derivatives<F> level_adjoint(Derivatives<F> texels, Ellipse<F> e, F width, F height, bool circular) {
     const mask_of<F> round = e.radius == F(0);
     const F inverse = F(1) / e.radius;
