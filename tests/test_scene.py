@@ -170,7 +170,9 @@ def test_corner_normals_are_means_within_the_crease_angle() -> None:
     import trimesh
 
     cylinder = trimesh.creation.cylinder(radius=1, height=1, sections=20)
-    positions, tri = torch.tensor(cylinder.vertices), torch.tensor(cylinder.faces)
+    # Stretched, so that areas differ around a vertex.
+    positions = torch.tensor(cylinder.vertices) * torch.tensor([2.0, 1.0, 1.0], dtype=torch.float64)
+    tri = torch.tensor(cylinder.faces)
     normals, normal_tri = corner_normals(positions, tri, crease_rad=math.radians(40))
     flat = face_normals(positions, tri)
     unit = torch.nn.functional.normalize(flat, dim=-1)
