@@ -94,9 +94,8 @@ def test_public_surface_is_what_the_package_says() -> None:
 
 
 def modules() -> list[str]:
-    return sorted(
-        m.name for m in pkgutil.walk_packages(rg.__path__, "rastergrad.") if "_native" not in m.name
-    )
+    names = (m.name for m in pkgutil.walk_packages(rg.__path__, "rastergrad."))
+    return sorted(n for n in names if n.rsplit(".", 1)[1] not in ("_native", "librastergrad"))
 
 
 @pytest.mark.parametrize("name", modules())
@@ -159,19 +158,16 @@ def test_inline_functions_stay_in_the_namespace_of_their_instruction_set() -> No
         assert not strangers, (path.name, strangers[:5])
 
 
-def test_import_is_quick_and_quiet() -> None:
+def test_import_brings_nothing_heavy_and_says_nothing() -> None:
+    """What import time is made of; the time itself is a row of the benchmark table."""
     code = (
-        "import torch, time, sys; t = time.perf_counter(); import rastergrad; "
-        "print(time.perf_counter() - t); assert not {'matplotlib', 'trimesh'} & set(sys.modules)"
+        "import torch, sys; before = set(sys.modules); import rastergrad; "
+        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
     )
-    runs = [
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-        for _ in range(5)
-    ]
-    assert all(r.stderr == "" for r in runs)
-    # Bound from the requirement (50 ms); the best of five, because a busy machine says nothing about
-    # the import.
-    assert min(float(r.stdout) for r in runs) < 0.05
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    new = {m for m in done.stdout.split() if m not in sys.stdlib_module_names and "editable" not in m}
+    assert new == {"rastergrad"}
 
 
 def test_simd_choice_is_honoured_or_refused() -> None:
