@@ -21,9 +21,9 @@ def example_pages(folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     pages = []
     for script in sorted((ROOT / "examples").glob("[0-9]*.py")):
-        title, _, text = (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or "").partition(
-            "\n"
-        )
+        program = ast.parse(script.read_text(encoding="utf-8"))
+        title, _, text = (ast.get_docstring(program) or "").partition("\n")
+        first = program.body[1].lineno
         printed = subprocess.run(
             [sys.executable, str(script)], cwd=folder, capture_output=True, text=True, check=True, timeout=300
         ).stdout
@@ -31,7 +31,7 @@ def example_pages(folder: Path) -> list[Path]:
         page = folder / f"{script.stem}.md"
         page.write_text(
             f"# {title.rstrip('.')}\n\n{text.strip()}\n\n"
-            f"```{{literalinclude}} {source}\n:language: python\n:lines: 2-\n```\n\n"
+            f"```{{literalinclude}} {source}\n:language: python\n:lines: {first}-\n```\n\n"
             f"`python examples/{script.name}` prints:\n\n```text\n{printed.rstrip()}\n```\n",
             encoding="utf-8",
         )

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 GOLDEN = Path(__file__).resolve().parents[1].parent / "shared" / "golden"
@@ -112,9 +111,7 @@ def native_functions(backend: str) -> Functions:
         options.update(depth_grad=False, backend=backend, strict=False, layered=True)
         key = None
         while True:
-            rast, rast_db, key = room("rasterize").draw(
-                "golden", pos, tri, size, previous_key=key, **options
-            )
+            rast, rast_db, key = room("rasterize").draw("golden", pos, tri, size, previous_key=key, **options)
             yield rast, rast_db
 
     return Functions(

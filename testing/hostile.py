@@ -48,9 +48,9 @@ def strike(seed: int) -> tuple[str, str]:
         try:
             results = _evaluate(attack, seed)
         except (ValueError, TypeError, RuntimeError) as error:
-            names = (attack.function, *attack.named)
-            assert any(f"{name}:" in str(error) for name in names), f"nameless refusal: {error!r}"
-            return attack.function, "refusal"
+            if any(f"{name}:" in str(error) for name in (attack.function, *attack.named)):
+                return attack.function, "refusal"
+            raise AssertionError(f"nameless refusal: {error!r}") from error
         torch.set_num_threads(second)
         if seed % 4 == 0:
             assert equal(results, _evaluate(attack, seed)), f"differs between {first} and {second} threads"
@@ -182,16 +182,15 @@ def _interpolate(p: Poison) -> Attack:
         found = _working(attr, rast, rast_db if count else None)
         return [((*rast.shape[:3], attr.shape[-1]), found), ((*rast.shape[:3], 2 * count), found)]
 
-    return Attack(
-        "interpolate", lambda: rg.interpolate(attr, rast, tri, rast_db, diff), expected, inputs
-    )
+    return Attack("interpolate", lambda: rg.interpolate(attr, rast, tri, rast_db, diff), expected, inputs)
 
 
 # ---- texture -----------------------------------------------------------------------------------------------
 
 
 def _textures(p: Poison, cube: bool, n: int) -> Tensor:
-    side, other = (p.pick(1, 2, 3, 4, 5, 7, 8, 16, 64, 100) for _ in range(2))
+    sides = (1, 2, 4, 8, 16, 64) if p.chance(0.8) else (3, 5, 7, 12, 100)  # odd sides have no mip levels
+    side, other = p.pick(*sides), p.pick(*sides)
     if p.chance(0.03):
         side = 0
     lead = n + 1 if p.chance(0.03) else p.pick(1, n)
@@ -233,9 +232,7 @@ def _texture(p: Poison) -> Attack:
         options["boundary_mode"] = p.pick("cube", "mirror", None)
     uv_da = None
     if p.chance(0.7):
-        uv_da = _float_input(
-            p, p.floats(n, *size, 2 * axes, scale=p.pick(1e-3, 0.1, 10.0)), dtype, inputs
-        )
+        uv_da = _float_input(p, p.floats(n, *size, 2 * axes, scale=p.pick(1e-3, 0.1, 10.0)), dtype, inputs)
     if p.chance(0.4):
         options["mip_level_bias"] = _float_input(p, p.floats(n, *size, scale=3), dtype, inputs)
     if p.chance(0.3):
@@ -261,8 +258,8 @@ def _built_mipmaps(p: Poison) -> Attack:
     cube, n, size, dtype = p.chance(0.4), p.images(), p.size(), p.dtype()
     axes = 3 if cube else 2
     tex = _float_input(p, _textures(p, cube, n), dtype, inputs)
-    other = tex if p.chance(0.8) else _float_input(p, _textures(p, cube, n), dtype, inputs)
-    limit = p.pick(None, None, 0, 1, 3, -1)
+    other = tex if p.chance(0.9) else _float_input(p, _textures(p, cube, n), dtype, inputs)
+    limit = p.pick(None, None, 0, 1, 3) if p.chance(0.97) else -1
     uv = _float_input(p, p.floats(n, *size, axes), dtype, inputs)
     uv_da = _float_input(p, p.floats(n, *size, 2 * axes, scale=0.1), dtype, inputs)
 
@@ -352,9 +349,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for seed in range(options.seed, options.seed + options.rounds):
         if options.trace:
             print(f"round {seed}", flush=True)
-        counts[strike(seed)] += 1
+        try:
+            counts[strike(seed)] += 1
+        except AssertionError as error:
+            print(error, file=sys.stderr)
+            counts["a round", "FAILED"] += 1
     for (function, outcome), count in sorted(counts.items()):
         print(f"{function:14s} {outcome:8s} {count}")
+    if counts["a round", "FAILED"]:
+        return 1
     print(f"survived {options.rounds} rounds", flush=True)
     return 0
 

@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "sanitize"
 # Of x86-64, the oldest instruction set: fewest intrinsics, whose memory accesses the sanitizers do not see.
 LEVEL = {"x86_64": "v2", "AMD64": "v2", "aarch64": "neon"}.get(os.uname().machine, "baseline")
+#: For programs besides the library, as in CMakeLists.txt
+FLAGS = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-omit-frame-pointer")
 #: What a report ends the process with
 EXIT_CODE = 86
 

@@ -12,6 +12,8 @@ import pytest
 import rastergrad as rg
 from docs import pages_from_code
 from docs.docstrings import converted
+from rastergrad.cli import main
+from rastergrad.demo import cube
 
 pytest.importorskip("matplotlib", reason="needs pip install 'rastergrad[demo]'")
 Image = pytest.importorskip("PIL.Image", reason="needs pip install 'rastergrad[demo]'")
@@ -137,6 +139,30 @@ def test_figures_are_described_in_words(page: Path) -> None:
     assert text.count("```{image}") == len(
         re.findall(r"^```\{image\} \S+\n:alt: .{20,}$", text, re.MULTILINE)
     )
+
+
+def test_the_demo_s_page_states_the_settings_of_the_code() -> None:
+    text = " ".join((DOCS / "demo.md").read_text(encoding="utf-8").split())
+    for words in (
+        f"uniform random number in -{cube.POSITION_NOISE:g}..{cube.POSITION_NOISE:g}",
+        f"a translation within {cube.TRANSLATION:g}, the cube at distance {cube.DISTANCE:g}",
+        f"half size {cube.VIEW_WINDOW:g} at distance 1; the cube's side is {2 * cube.HALF_SIDE:g}",
+        f"Adam at {cube.LEARNING_RATE:g} times",
+        f"below a distance of {cube.CONVERGED:g}",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize("command", [["render"], ["demo", "cube"]], ids=" ".join)
+def test_every_option_of_a_command_is_documented(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    options = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
+    page = "command-line.md" if command == ["render"] else "demo.md"
+    assert options
+    assert options <= set(re.findall(r"--[a-z]+", (DOCS / page).read_text(encoding="utf-8")))
 
 
 # ---- figures -----------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The golden cases through the rooms, at the runner's own tolerances, with no mask: 81 cases, 361 comparisons.
+"""The golden cases through the rooms: 81 cases, 361 comparisons, the runner's own tolerances, no mask.
 
 Where rastergrad differs from the library behind the numbers on purpose, the rooms have a switch that the
 drop-in module uses, and so does the adapter: no depth gradient, bad triangles skipped, no gradient from

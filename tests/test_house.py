@@ -137,7 +137,8 @@ def test_inline_functions_stay_in_the_namespace_of_their_instruction_set() -> No
     """A weak symbol that two instruction sets share is merged by the linker: an old processor would run
     AVX-512.
     """
-    objects = [p for p in ROOT.glob("build/**/*.o") if "kernels_" in str(p)]
+    # The sanitized library holds one instruction set only: nothing to merge, and little is inlined there.
+    objects = [p for p in ROOT.glob("build/**/*.o") if "kernels_" in str(p) and "sanitize" not in p.parts]
     assert objects, "the build folder holds the object files"
     for path in objects:
         level = re.search(r"kernels_(\w+)\.dir", str(path))

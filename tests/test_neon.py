@@ -39,11 +39,7 @@ def test_everything_compiles_for_neon(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         for path, done in zip(FILES, pool.map(compile_one, FILES)):
             assert done.returncode == 0, f"{path}\n{done.stderr[:4000]}"
-    linked = subprocess.run(
-        [COMPILER, "-shared", "-Wl,--no-undefined", "-o", tmp_path / "librastergrad.so"]
-        + sorted(str(p) for p in tmp_path.glob("*.o"))
-        + ["-pthread"],
-        capture_output=True,
-        text=True,
-    )
+    library = tmp_path / "librastergrad.so"
+    link = [COMPILER, "-shared", "-pthread", "-Wl,--no-undefined", "-o", library, *tmp_path.glob("*.o")]
+    linked = subprocess.run(link, capture_output=True, text=True)
     assert linked.returncode == 0, linked.stderr[:4000]

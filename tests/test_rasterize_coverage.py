@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which pixels a triangle covers, and which triangle wins, decided a second time by brute force in exact integers."""
+"""Which pixels a triangle covers, and which triangle wins, decided again by brute force in exact integers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ slow_ok = settings(max_examples=60, deadline=None, suppress_health_check=[Health
 
 
 def inside(corners: list[tuple[int, int]], height: int, width: int) -> np.ndarray:
-    """Coverage [H, W] of one triangle on the grid of 1/256 pixel around the image centre; Python's integers are exact."""
+    """Coverage [H, W] of one triangle with corners in 1/256 pixel from the image centre, in integers."""
     (ax, ay), (bx, by), (cx, cy) = corners
     area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
     if area == 0:
@@ -37,7 +37,7 @@ def inside(corners: list[tuple[int, int]], height: int, width: int) -> np.ndarra
 
 
 def brute_force(pos: Tensor, tri: Tensor, size: tuple[int, int]) -> list[np.ndarray]:
-    """Triangle ids of all layers [H, W], nearest first, of one image; triangles are whole and of one depth each."""
+    """Ids of all layers [H, W] of one image, nearest first; triangles are whole and of one depth each."""
     height, width = size
     p = pos.numpy()
     inverse = (1 / p[:, 3]).astype(p.dtype)
@@ -65,7 +65,7 @@ def brute_force(pos: Tensor, tri: Tensor, size: tuple[int, int]) -> list[np.ndar
 
 @st.composite
 def stacks(draw: st.DrawFn) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """Triangles of all sizes from 1/1000 pixel to the image, on centres and corners of pixels, at few depths so that many tie."""
+    """Triangles from 1/1000 pixel to the image, many on pixel centres and corners, at few depths: ties."""
     height, width = draw(strategies.resolutions)
     count = draw(st.integers(1, 40))
     g = torch.Generator().manual_seed(draw(strategies.seeds))
@@ -102,7 +102,7 @@ def test_every_pixel_of_every_layer_is_the_brute_force_one(stack, dtype):
 
 
 def test_large_triangles_over_many_tiles():
-    """Regions of 16 x 16 pixels, hidden ones and the sort by depth: 400 triangles of up to the whole image, overdraw 30."""
+    """Regions of 16 x 16 pixels, hidden ones, the sort by depth: 400 large triangles, overdraw 30."""
     g = torch.Generator().manual_seed(2)
     count, size = 400, (150, 133)
     xy = (torch.rand(count, 3, 2, generator=g) * 3 - 1.5).clamp(-1, 1)
@@ -130,7 +130,7 @@ def test_sides_beyond_a_power_of_two():
                 np.testing.assert_array_equal(rast[0, ..., 3].numpy(), want[0] if want else np.zeros(size))
 
 
-# Watertight --------------------------------------------------------------------------------------------------------------------
+# Watertight -------------------------------------------------------------------------------------------------
 
 
 def times_covered(pos: Tensor, tri: Tensor, size: tuple[int, int]) -> Tensor:
@@ -179,7 +179,7 @@ def test_shared_edges_cover_each_pixel_once_at_every_size(decade, size):
 
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 def test_vertices_on_pixel_corners_and_centres(offset):
-    """A mesh whose every vertex and many edges meet samples exactly; the border follows the min-x, min-y rule."""
+    """Vertices and edges meet samples exactly; the border follows the min-x, min-y rule."""
     size = (16, 20)
     rows = torch.cartesian_prod(torch.arange(2, 15, 3), torch.arange(1, 18, 4)).flip(1).float() + offset
     xy = rows * 2 / torch.tensor([size[1], size[0]]) - 1
@@ -228,7 +228,7 @@ def test_clipped_neighbours_share_their_crossings(seed, dtype):
 )
 @slow_ok
 def test_shift_by_whole_pixels(scene, dx, dy):
-    """Moving all vertices by whole pixels moves the ids; sides are powers of two, so that the shift is exact."""
+    """Moving all vertices by whole pixels moves the ids; sides are powers of two: an exact shift."""
     size = (32, 64)
     pos = scene.pos.double()
     pos[..., 3] = 2.0 ** pos[..., 3].abs().clamp(0.25, 4).log2().round()
@@ -242,7 +242,7 @@ def test_shift_by_whole_pixels(scene, dx, dy):
 
 
 def test_coincident_triangles_in_any_corner_order_tie():
-    """The same tilted triangle listed in all six orders: the last one wins everywhere, and layers see one surface."""
+    """A tilted triangle listed in all six orders: the last one wins everywhere, layers see one surface."""
     g = torch.Generator().manual_seed(0)
     for _ in range(20):
         corner = torch.cat([torch.rand(3, 3, generator=g) * 1.8 - 0.9, torch.ones(3, 1)], 1) * (

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ def same(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
     return torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
 
 
-# What is taken -----------------------------------------------------------------------------------------------------------------
+# What is taken ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.uint32, torch.int16, torch.uint8])
@@ -82,7 +84,7 @@ def test_ids_above_two_to_the_24():
         assert torch.equal(rast[..., 3].unique(), reference.encode_ids(index_plus_one)[None])
 
 
-# Ranges ------------------------------------------------------------------------------------------------------------------------
+# Ranges -----------------------------------------------------------------------------------------------------
 
 
 def test_ranges_overlap_end_early_and_may_be_empty():
@@ -127,7 +129,7 @@ def test_many_small_images_are_those_drawn_one_by_one():
         assert torch.equal(ranged[k : k + 1], rasterize(POS, TRI, (20, 30), ranges=ranges[k : k + 1])[0])
 
 
-# Empty and hostile -------------------------------------------------------------------------------------------------------------
+# Empty and hostile ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("images", "vertices", "triangles"), [(0, 24, 30), (2, 24, 0), (2, 0, 0), (0, 0, 0)])
@@ -151,7 +153,7 @@ def test_empty_ranges():
     "value", [float("nan"), float("inf"), -float("inf"), 1e38, -1e38, 1e-40, -1e-40, 0.0, -0.0]
 )
 def test_hostile_numbers_do_no_harm(value, dtype):
-    """In every coordinate of every third vertex, forward and backward; triangles without such a vertex are drawn as before."""
+    """In every coordinate of every third vertex, forward and backward; others are drawn as before."""
     for seed in range(3):
         pos, tri = soup(60, seed)
         pos = pos.to(dtype)
@@ -175,7 +177,7 @@ def test_everything_at_the_camera():
     assert not rast_db.any()
 
 
-# What is refused ---------------------------------------------------------------------------------------------------------------
+# What is refused --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -259,7 +261,7 @@ def test_not_strict_leaves_bad_triangles_out():
     assert key.numel() == 0
 
 
-# Layers ------------------------------------------------------------------------------------------------------------------------
+# Layers -----------------------------------------------------------------------------------------------------
 
 
 def test_layers_end_by_themselves_and_start_as_rasterize():
@@ -269,7 +271,7 @@ def test_layers_end_by_themselves_and_start_as_rasterize():
     assert same(layers[0], rasterize(pos, mesh.tri, (40, 45)))
     seen = [(rast[..., 3] > 0) for rast, _ in layers]
     assert [bool(s.any()) for s in seen] == [True] * len(layers)
-    for nearer, farther in zip(seen, seen[1:], strict=False):
+    for nearer, farther in itertools.pairwise(seen):
         assert not (farther & ~nearer).any()
     depths = torch.stack([torch.where(rast[..., 3] > 0, rast[..., 2], torch.inf) for rast, _ in layers[:2]])
     assert (depths[1] >= depths[0] - 1e-6).all()
@@ -311,7 +313,7 @@ def test_layer_count_is_checked():
         list(depth_layers(POS[None], TRI + 10, SIZE))
 
 
-# Inputs changed between forward and backward -----------------------------------------------------------------------------------
+# Inputs changed between forward and backward ----------------------------------------------------------------
 
 
 def test_inputs_changed_in_place_are_noticed():

@@ -39,10 +39,23 @@ def test_hostile_tensors_leave_no_report(native: Path) -> None:
     assert f"survived {rounds} rounds" in done.stdout
 
 
+def test_adjoint_formulas_leave_no_report(tmp_path: Path) -> None:
+    """The runner of test_adjoints, instrumented."""
+    program = tmp_path / "adjoints"
+    folders = "testing", "src/rastergrad", "src/rastergrad/core"
+    subprocess.run(
+        ["g++", "-std=c++20", "-O1", "-g1", *sanitized.FLAGS]
+        + [f"-I{sanitized.ROOT / f}" for f in folders]
+        + [str(sanitized.ROOT / "tests" / "native" / "adjoints.cpp"), "-o", str(program)],
+        check=True,
+    )
+    survives(subprocess.run([program], env=sanitized.environment(), capture_output=True, text=True))
+
+
 @pytest.mark.parametrize("fault", ["outside", "undefined"])
 def test_a_fault_in_a_kernel_is_reported(native: Path, fault: str) -> None:
     """The instrumented kernels do look: at a pixel behind the last one, at a misaligned index."""
-    done = sanitized.run(native, "testing.faults", fault, timeout=120)
+    done = sanitized.run(native, "testing.faults", fault)
     assert REPORT.search(done.stdout + done.stderr), done.stdout + done.stderr
     assert done.returncode == sanitized.EXIT_CODE
     assert "not noticed" not in done.stdout

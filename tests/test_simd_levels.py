@@ -6,9 +6,7 @@ import pytest
 from testing import levels
 
 
-@pytest.mark.skipif(
-    len(levels.LEVELS) < 2, reason="this build and processor offer a single instruction set"
-)
+@pytest.mark.skipif(len(levels.LEVELS) < 2, reason="this build and processor offer a single instruction set")
 def test_results_are_bitwise_equal_on_all_instruction_sets() -> None:
     found = {level: levels.run(level, "testing.fingerprints").splitlines() for level in levels.LEVELS}
     for level, lines in found.items():

@@ -12,10 +12,10 @@ REPEATS = 4
 
 @lru_cache(maxsize=1)
 def _fits(side: int) -> list[Fit]:
-    """Three resolutions; 1,024 iterations at the size of the pages."""
+    """Four resolutions; 1,024 iterations at the size of the pages."""
     iterations = 4 * side
     keep = sorted({0, min(100, iterations), iterations})
-    return [fit("continuous", pixels, iterations, range(REPEATS), keep=keep) for pixels in (4, 8, 16)]
+    return [fit("continuous", pixels, iterations, range(REPEATS), keep=keep) for pixels in (2, 4, 8, 16)]
 
 
 def shapes(path: Path, side: int) -> None:

@@ -17,6 +17,10 @@ def resolve(function: str, backend: str | None, device: torch.device) -> str:
             f"{function}: tensors on {device} cannot be used: there are no kernels for it yet, and the "
             "reference needs float64, which it lacks. Move them with `.cpu()`: the CPU kernels are quick."
         )
+    if device.type == "meta":
+        raise ValueError(
+            f"{function}: tensors on the meta device hold no numbers to compute with. Create them on the CPU."
+        )
     if backend is None:
         return "cpu" if device.type == "cpu" else "reference"
     check.choice(function, "backend", backend, BACKENDS)

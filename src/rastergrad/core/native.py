@@ -88,7 +88,16 @@ def release_memory() -> int:
 
 
 def memory_use() -> dict[str, int]:
-    """Bytes of recycled memory: `in_use` by tensors and scratch, `idle`, and the `limit` for idle ones."""
+    """How much recycled memory there is.
+
+    Returns:
+        Bytes by name: `in_use` by tensors and scratch, `idle`, and the `limit` for idle ones.
+
+    Example:
+        >>> import rastergrad as rg
+        >>> sorted(rg.memory_use())
+        ['idle', 'in_use', 'limit']
+    """
     return dict(zip(("in_use", "idle", "limit"), _native.memory_use(), strict=True))
 
 

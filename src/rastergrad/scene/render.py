@@ -20,7 +20,11 @@ def render_color(
     """The lit mesh.
 
     Args:
-        size: (H, W) in pixels.  up: [3] world direction of the sky light.
+        mesh: what to draw.
+        camera: from where.
+        size: (H, W) in pixels.
+        up: [3] world direction of the sky light.
+        backend: None chooses by device; "cpu" or "reference".
     Returns:
         [H, W, 4] linear light premultiplied by coverage, and coverage; zero where there is nothing.
     Gradients:

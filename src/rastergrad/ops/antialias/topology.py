@@ -75,6 +75,10 @@ def edge_topology(tri: Tensor) -> EdgeTopology:
     """
     tri = check.triangles("edge_topology", "tri", tri)
     _check_size("edge_topology", tri)
+    if tri.device.type == "meta":
+        raise ValueError(
+            f"edge_topology: `tri` must hold vertex indices; got {check.describe(tri)}, which holds none."
+        )
     if tri.device.type != "cpu":
         twins, bounds = _primitive(tri.cpu())
         return EdgeTopology(twins.to(tri.device), bounds)

@@ -172,7 +172,7 @@ template <class T> void forward_strip(const ForwardArgs<T>& a, Arena& arena, int
         const Run run = next_run(a.rast, at, end);
         at = run.end;
         if (!corners.read(decode_id(a.rast[4 * run.begin + 3]), attr, a.tri, a.triangles, a.vertices)) {
-            memset(a.out + run.begin * width, 0, size_t((run.end - run.begin) * width) * sizeof(T));
+            if (width) memset(a.out + run.begin * width, 0, size_t((run.end - run.begin) * width) * sizeof(T));
             if (a.diff_count) memset(a.out_da + run.begin * pair_width, 0, size_t((run.end - run.begin) * pair_width) * sizeof(T));
             continue;
         }

@@ -13,7 +13,7 @@ from . import reference
 
 _LARGEST_SIDE = 32768
 
-# ---- public functions ---------------------------------------------------------------------------------------------------------
+# ---- public function ---------------------------------------------------------------------------------------
 
 
 def rasterize(
@@ -36,36 +36,39 @@ def rasterize(
         (-1, -1)  column 0 ... W-1
 
     Args:
-        pos: clip-space vertices (x, y, z, w), float [N, V, 4]: every image draws all triangles with its own vertices; or
-            [V, 4] with `ranges`: images draw parts of one mesh.
+        pos: clip-space vertices (x, y, z, w), float [N, V, 4]: every image draws all triangles with its own
+            vertices; or [V, 4] with `ranges`: images draw parts of one mesh.
         tri: vertex indices, integer [T, 3]. Both windings are drawn.
         resolution: (height, width) in pixels.
-        ranges: integer [N, 2], (first triangle, count) per image; only for `pos` of shape [V, 4]. Ranges may overlap or be empty;
-            triangles past the end of `tri` do not exist.
+        ranges: integer [N, 2], (first triangle, count) per image; only for `pos` of shape [V, 4]. Ranges may
+            overlap or be empty; triangles past the end of `tri` do not exist.
         db_grad: whether gradients that reach `rast_db` go on to `pos`.
         depth_grad: whether gradients that reach z/w go on to `pos`.
         backend: None chooses by device; "cpu" or "reference".
 
     Returns:
-        `rast`, float [N, H, W, 4]: (u, v, z/w, id). Corners 0, 1, 2 have (u, v) = (1, 0), (0, 1), (0, 0), perspective-correct. id is the
-        triangle's index + 1, 0 for background; above 2^24 the float's bit pattern goes on counting.
-        `rast_db`, float [N, H, W, 4]: (du/dX, du/dY, dv/dX, dv/dY) per pixel, X to the right and Y up.
-        Background is exactly zero in both.
+        `rast`, float [N, H, W, 4]: (u, v, z/w, id). Corners 0, 1, 2 have (u, v) = (1, 0), (0, 1), (0, 0),
+        perspective-correct. id is the triangle's index + 1, 0 for background; above 2^24 the float's bit
+        pattern goes on counting. `rast_db`, float [N, H, W, 4]: (du/dX, du/dY, dv/dX, dv/dY) per pixel, X to
+        the right and Y up. Background is exactly zero in both.
 
     Gradients:
-        To `pos`, from (u, v), from z/w and from `rast_db`. None from id, none from which triangle is seen: `antialias` gives
-        gradients of visibility. A pixel whose upstream gradients are exactly zero contributes nothing.
+        To `pos`, from (u, v), from z/w and from `rast_db`. None from id, none from which triangle is seen:
+        `antialias` gives gradients of visibility. A pixel whose upstream gradients are exactly zero
+        contributes nothing.
 
     Errors:
-        TypeError for what is no tensor of the right kind, ValueError for shapes that do not fit, for a vertex index out of range and for
-        sides above 32768 pixels. A triangle with a vertex that is not finite is not drawn.
+        TypeError for what is no tensor of the right kind, ValueError for shapes that do not fit, for a
+        vertex index out of range and for sides above 32768 pixels. A triangle with a vertex that is not
+        finite is not drawn.
 
     Cost:
-        A few nanoseconds per triangle and per pixel; scratch of 16 bytes per vertex and 4 per triangle and tile of 64 x 64 pixels.
-        Bitwise deterministic, gradients included. Does not synchronise.
+        A few nanoseconds per triangle and per pixel; scratch of 16 bytes per vertex and 4 per triangle and
+        tile of 64 x 64 pixels. Bitwise deterministic, gradients included. Does not synchronise.
 
     Source:
-        Laine et al. 2020, sections 3.1 and 3.2; clipping: Sutherland and Hodgman 1974; edge functions: Olano and Greer 1997.
+        Laine et al. 2020, sections 3.1 and 3.2; clipping: Sutherland and Hodgman 1974; edge functions: Olano
+        and Greer 1997.
 
     Example:
         >>> import torch, rastergrad as rg
@@ -73,7 +76,7 @@ def rasterize(
         >>> tri = torch.tensor([[0, 1, 2]])
         >>> rast, rast_db = rg.rasterize(pos, tri, (2, 2))
         >>> rast[0, 0, 1].tolist(), rast_db[0, 0, 1].tolist()
-        ([0.375, 0.125, 0.0, 1.0], [0.25, 0.0, 0.0, 0.25])
+        ([0.5, 0.375, 0.0, 1.0], [-0.25, -0.25, 0.25, 0.0])
     """
     rast, rast_db, _ = draw("rasterize", pos, tri, resolution, ranges, db_grad, depth_grad, backend)
     return rast, rast_db
@@ -93,30 +96,33 @@ def depth_layers(
     """Peel the scene: the nearest surface at every pixel, then what lies behind it, layer by layer.
 
     Args:
-        pos, tri, resolution, ranges, db_grad, depth_grad, backend: as for `rasterize`. Do not change them between layers.
+        pos, tri, resolution, ranges, db_grad, depth_grad, backend: as for `rasterize`. Do not change them
+            between layers.
         max_layers: how many layers at most; None goes on until a layer is empty.
 
     Returns:
-        An iterator over (`rast`, `rast_db`), as `rasterize` returns them; layer 0 is what `rasterize` draws. It ends after
-        `max_layers` layers or before the first layer in which no pixel is covered. Surfaces of equal depth are reported once.
+        An iterator over (`rast`, `rast_db`), as `rasterize` returns them; layer 0 is what `rasterize` draws.
+        It ends after `max_layers` layers or before the first layer in which no pixel is covered. Surfaces of
+        equal depth are reported once.
 
     Gradients:
         Those of `rasterize`, for each layer.
 
     Errors:
-        Those of `rasterize`; a vertex index out of range is found when the first layer is drawn. ValueError for a negative
-        `max_layers`.
+        Those of `rasterize`; a vertex index out of range is found when the first layer is drawn. ValueError
+        for a negative `max_layers`.
 
     Cost:
-        That of `rasterize` per layer, 4 bytes per pixel for the depth of the last layer, and one pass over the ids.
+        That of `rasterize` per layer, 4 bytes per pixel for the depth of the last layer, and one pass over
+        the ids.
 
     Source:
         Everitt 2001, "Interactive order-independent transparency".
 
     Example:
         >>> import torch, rastergrad as rg
-        >>> corners = torch.tensor([[-1.0, -1], [3, -1], [-1, 3]])
-        >>> pos = torch.cat([torch.nn.functional.pad(corners, (0, 2), value=1.0) * torch.tensor([1, 1, z, 1]) for z in (0.5, 0.0)])
+        >>> far = torch.tensor([[-1.0, -1, 0.5, 1], [3, -1, 0.5, 1], [-1, 3, 0.5, 1]])
+        >>> pos = torch.cat([far, far * torch.tensor([1, 1, 0, 1])])
         >>> layers = rg.depth_layers(pos[None], torch.arange(6).view(2, 3), (4, 4))
         >>> [rast[0, 0, 0, 3].item() for rast, _ in layers]
         [2.0, 1.0]
@@ -170,7 +176,11 @@ def draw(
 
 
 class _Scene:
-    """Inputs that have passed the door. `refuse_as`: the function to name when a vertex index is out of range; "" draws on."""
+    """Inputs that have passed the door.
+
+    `refuse_as` is the function to name when a vertex index is out of range; with "" such triangles are left
+    out.
+    """
 
     def __init__(
         self,
@@ -235,7 +245,8 @@ def _checked(
     height, width = check.resolution(function, resolution)
     if max(height, width) > _LARGEST_SIDE:
         raise ValueError(
-            f"{function}: `resolution` must be at most {_LARGEST_SIDE} pixels a side; got {(height, width)}. Draw it in parts."
+            f"{function}: `resolution` must be at most {_LARGEST_SIDE} pixels a side; got {(height, width)}. "
+            "Draw the image in parts."
         )
     check.flag(function, "db_grad", db_grad)
     check.flag(function, "depth_grad", depth_grad)
@@ -259,7 +270,8 @@ def _ranges(function: str, ranges: Any) -> Tensor:
     check.tensor(function, "ranges", ranges, expected)
     if ranges.is_floating_point() or ranges.is_complex() or ranges.dtype == torch.bool:
         raise TypeError(
-            f"{function}: `ranges` must be {expected}; got {check.describe(ranges)}. Convert with `ranges.int()`."
+            f"{function}: `ranges` must be {expected}; got {check.describe(ranges)}. "
+            "Convert with `ranges.int()`."
         )
     if ranges.ndim != 2 or ranges.shape[1] != 2:
         raise ValueError(f"{function}: `ranges` must be {expected}; got {check.describe(ranges)}.")
@@ -285,12 +297,12 @@ def _refuse_bad_triangle(function: str, tri: Tensor, vertices: int) -> None:
 
 def _bad_triangle(function: str, tri: Tensor, index: int, vertices: int) -> ValueError:
     return ValueError(
-        f"{function}: `tri` must hold vertex indices from 0 to {vertices - 1}, as `pos` has {vertices} vertices; "
-        f"got {tri[index].tolist()} in triangle {index}."
+        f"{function}: `tri` must hold vertex indices from 0 to {vertices - 1}, "
+        f"as `pos` has {vertices} vertices; got {tri[index].tolist()} in triangle {index}."
     )
 
 
-# ---- forward ------------------------------------------------------------------------------------------------------------------
+# ---- forward -----------------------------------------------------------------------------------------------
 
 _FORWARD = native.kernels("rasterize_forward")
 _BACKWARD = native.kernels("rasterize_backward")
@@ -339,7 +351,7 @@ def _forward(
     return rast, rast_db, key
 
 
-# ---- backward -----------------------------------------------------------------------------------------------------------------
+# ---- backward ----------------------------------------------------------------------------------------------
 
 
 def _backward(
@@ -373,7 +385,7 @@ def _backward(
     return d_pos, *[None] * 9
 
 
-# ---- shape-only version -------------------------------------------------------------------------------------------------------
+# ---- shape-only version ------------------------------------------------------------------------------------
 
 
 def _shapes(
@@ -391,7 +403,7 @@ def _shapes(
     return rast, torch.empty_like(rast), pos.new_empty(pixels if layered else (0,), dtype=torch.float32)
 
 
-# ---- registration -------------------------------------------------------------------------------------------------------------
+# ---- registration ------------------------------------------------------------------------------------------
 
 _primitive = Primitive(
     "rasterize",

@@ -70,22 +70,15 @@ template <class T> struct OwnChannels {
 
 // ---- first pass: pixels ---------------------------------------------------------------------------------------------------------
 
-template <class T> void note(const Task<T>& task, PieceList<Record<T>>* lists, Arena& arena, int k, const Cells<T>& cells, int l, Record<T> record) {
-    if (!task.d_level[k]) return;
-    const int shift = task.bands.shift[k];
-    PieceList<Record<T>>* level_lists = lists + task.bands.first[k];
-    if (cells.highest[l] != kNoCell<T>) {
-        const int64_t first = int64_t(cells.row[0][l]) >> shift, second = int64_t(cells.row[1][l]) >> shift;
-        level_lists[first].push(arena, record);
-        if (second != first) level_lists[second].push(arena, record);
-        return;
-    }
+// Texels that lie on several faces, or not on the texture.
+template <class T>
+__attribute__((noinline)) void note_carefully(const Task<T>& task, PieceList<Record<T>>* level_lists, Arena& arena, int k, const Cells<T>& cells, int l, Record<T> record) {
     int64_t seen[4];
     int count = 0;
     for (int corner = 0; corner < (task.q.filter == kNearest ? 1 : 4); corner++) {
         const int64_t texel = cells.texel[corner][l];
         if (texel < 0) continue;
-        const int64_t band = texel / task.levels.level[k].width >> shift;
+        const int64_t band = texel / task.levels.level[k].width >> task.bands.shift[k];
         bool known = false;
         for (int i = 0; i < count; i++) known |= seen[i] == band;
         if (known) continue;
@@ -93,12 +86,24 @@ template <class T> void note(const Task<T>& task, PieceList<Record<T>>* lists, A
         level_lists[band].push(arena, record);
     }
 }
+template <class T> RG_FN void note(const Task<T>& task, PieceList<Record<T>>* lists, Arena& arena, int k, const Cells<T>& cells, int l, Record<T> record) {
+    if (!task.d_level[k]) return;
+    PieceList<Record<T>>* level_lists = lists + task.bands.first[k];
+    if (__builtin_expect(cells.highest[l] == kNoCell<T>, 0)) return note_carefully(task, level_lists, arena, k, cells, l, record);
+    const int shift = task.bands.shift[k];
+    const int64_t first = int64_t(cells.row[0][l]) >> shift, second = int64_t(cells.row[1][l]) >> shift;
+    level_lists[first].push(arena, record);
+    if (__builtin_expect(second != first, 0)) level_lists[second].push(arena, record);
+}
 
 // What the colours of 16 pixels say about their coordinates, before the sums over channels.
 template <class T> struct Products {
     enum { kSlopeS, kSlopeT, kCoarserS, kCoarserT, kStep, kCount };
     alignas(64) T values[kCount][4 * kLanes];
-    RG_FN void clear() { memset(values, 0, sizeof values); }
+    RG_FN void clear() {
+        for (auto& row : values)
+            for (int l = 0; l < 4; l++) Lanes<T>(T(0)).store(row + l * kLanes);
+    }
     RG_FN void add(int what, int l, Quad<T> x) { (Quad<T>::load(values[what] + 4 * l) + x).store(values[what] + 4 * l); }
     RG_FN Lanes<T> sums(int what) const {
         const Columns4<T> c = load_columns(values[what], 4);
@@ -193,7 +198,7 @@ void pixel_strip(const Task<T>& task, Arena& arena, int64_t image, int64_t strip
         for (int l = 0; l < count; l++) active |= (all_zero(a.d_out + (first + l) * channels, channels) ? 0u : 1u) << l;
         locate(q, levels, first, count, g);
         active &= g.place.valid;
-        if (points && (active != 0xffff || quads > 1 || mixed)) products.clear();
+        if (points && (active != 0xffff || quads > 1)) products.clear();
         for (unsigned left = active; left; left &= left - 1) {
             const int l = __builtin_ctz(left);
             const int low = mipmapped ? g.heights.low[l] : 0, high = mipmapped ? g.heights.high[l] : 0;
@@ -206,7 +211,7 @@ void pixel_strip(const Task<T>& task, Arena& arena, int64_t image, int64_t strip
             if (!points) continue;
             const T* d_pixel = a.d_out + (first + l) * channels;
             for (int64_t c = 0; c < 4 * quads; c += 4) {
-                const Quad<T> d = load_some(d_pixel + c, d_pixel + c + 4 <= d_out_end ? 4 : channels - c);
+                const Quad<T> d = load_before(d_pixel + c, channels - c, d_out_end);
                 const auto mine = [&](Quad<T> x) { return c == 4 * (quads - 1) ? own.of(x) : x; };
                 const Cell<Quad<T>> t = cell_at(views[low], g.cells, l, channels, c);
                 const Quad<T> s_slope = mine(d * bilinear_slope_s(t, Quad<T>(g.cells.b[l]))), t_slope = mine(d * bilinear_slope_t(t, Quad<T>(g.cells.a[l])));
@@ -217,12 +222,23 @@ void pixel_strip(const Task<T>& task, Arena& arena, int64_t image, int64_t strip
                     products.add(P::kSlopeS, l, s_slope);
                     products.add(P::kSlopeT, l, t_slope);
                 }
-                if (f == 0) continue;
+                if (f == 0) {
+                    if (quads == 1 && mixed)
+                        for (const int what : {P::kCoarserS, P::kCoarserT, P::kStep}) Quad<T>(T(0)).store(products.values[what] + 4 * l);
+                    continue;
+                }
                 const Cell<Quad<T>> u = cell_at(views[high], g.coarser, l, channels, c);
                 const Quad<T> ca(g.coarser.a[l]), cb(g.coarser.b[l]);
-                products.add(P::kCoarserS, l, mine(d * bilinear_slope_s(u, cb)));
-                products.add(P::kCoarserT, l, mine(d * bilinear_slope_t(u, ca)));
-                products.add(P::kStep, l, mine(d * (bilinear(u, ca, cb) - bilinear(t, Quad<T>(g.cells.a[l]), Quad<T>(g.cells.b[l])))));
+                const Quad<T> step = bilinear(u, ca, cb) - bilinear(t, Quad<T>(g.cells.a[l]), Quad<T>(g.cells.b[l]));
+                if (quads == 1) {
+                    mine(d * bilinear_slope_s(u, cb)).store(products.values[P::kCoarserS] + 4 * l);
+                    mine(d * bilinear_slope_t(u, ca)).store(products.values[P::kCoarserT] + 4 * l);
+                    mine(d * step).store(products.values[P::kStep] + 4 * l);
+                } else {
+                    products.add(P::kCoarserS, l, mine(d * bilinear_slope_s(u, cb)));
+                    products.add(P::kCoarserT, l, mine(d * bilinear_slope_t(u, ca)));
+                    products.add(P::kStep, l, mine(d * step));
+                }
             }
         }
         if (points) store_point_gradients(task, g, products, active, first, count);
@@ -261,7 +277,7 @@ template <class T, int kChannels> void sum_band(const Task<T>& task, int64_t ima
     Block<T> block(size_t(size * quads * 4));
     T* sums = block.data();
     memset(static_cast<void*>(sums), 0, size_t(size * quads * 4) * sizeof(T));
-    Cells<T> cells;
+    Cells<T> cells = {};  // nearest lookups fill in the first texel only
     for (int64_t s = 0; s < task.strips; s++) {
         const int64_t begin = image * task.layout.pixels + s * task.strip;
         const PieceList<Record<T>>& list = task.lists_of(image * task.strips + s)[task.bands.first[k] + band];
@@ -278,7 +294,7 @@ template <class T, int kChannels> void sum_band(const Task<T>& task, int64_t ima
                     const int64_t t00 = int64_t(cells.texel[0][l]) - first_texel, t10 = int64_t(cells.texel[1][l]) - first_texel;
                     const int64_t t01 = int64_t(cells.texel[2][l]) - first_texel, t11 = int64_t(cells.texel[3][l]) - first_texel;
                     for (int64_t c = 0; c < 4 * quads; c += 4) {
-                        const Quad<T> d = weight * load_some(d_pixel + c, d_pixel + c + 4 <= d_out_end ? 4 : channels - c);
+                        const Quad<T> d = weight * load_before(d_pixel + c, channels - c, d_out_end);
                         if (nearest) {
                             add_texel(sums + c, t00, size, 4 * quads, d);
                             continue;

@@ -17,6 +17,14 @@ struct Pixels {
 // Columns of an array of rows, one row per pixel.
 template <class T, int kColumns> RG_FN void load_rows(const T* from, const Pixels& pixels, Lanes<T> (&columns)[kColumns]) {
     alignas(64) T values[kColumns][kLanes];
+    if constexpr (kColumns == 4) {
+        const Columns4<T> c = load_columns<T>([&](int l) { return from + pixels[l] * 4; });
+        columns[0] = c.x;
+        columns[1] = c.y;
+        columns[2] = c.z;
+        columns[3] = c.w;
+        return;
+    }
     if (!pixels.list && pixels.count == kLanes) {
         const T* rows = from + pixels.first * kColumns;
         for (int l = 0; l < kLanes; l++)
@@ -146,9 +154,14 @@ template <class T> RG_FN void find_heights(Lanes<T> level, int64_t filter, int d
     const F f = filter == kLinearMipmapLinear ? in_range - low : F(0);
     f.store(h.f);
     const auto lows = whole(low), highs = whole(minimum(low + F(1), F(T(depth))));
-    for (int l = 0; l < kLanes; l++) {
-        h.low[l] = int32_t(lows[l]);
-        h.high[l] = int32_t(highs[l]);
+    if constexpr (sizeof(T) == sizeof(int32_t)) {
+        lows.store(h.low);
+        highs.store(h.high);
+    } else {
+        for (int l = 0; l < kLanes; l++) {
+            h.low[l] = int32_t(lows[l]);
+            h.high[l] = int32_t(highs[l]);
+        }
     }
     h.uniform = all(lows == Lanes<Index<T>>(lows[0]));
 }

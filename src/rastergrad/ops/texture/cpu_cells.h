@@ -69,11 +69,18 @@ template <class T> void locate(const Query<T>& q, const Levels<T>& levels, int64
 // The texels in level k of 16 pixels.
 template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, const int64_t (&pixels)[kLanes], Cells<T>& cells);
 
-template <class T> RG_FN Quad<T> load_some(const T* from, int64_t count) {
-    if (count >= 4) return Quad<T>::load(from);
+template <class T> __attribute__((noinline)) Quad<T> load_few(const T* from, int64_t count) {
     T four[4] = {0, 0, 0, 0};
     for (int64_t k = 0; k < count; k++) four[k] = from[k];
     return Quad<T>::load(four);
+}
+// The first `count` channels at least; zeros for what lies behind them only where there is no more memory.
+template <class T> RG_FN Quad<T> load_some(const T* from, int64_t count) {
+    if (__builtin_expect(count < 4, 0)) return load_few(from, count);
+    return Quad<T>::load(from);
+}
+template <class T> RG_FN Quad<T> load_before(const T* from, int64_t count, const T* end) {
+    return load_some(from, from + 4 <= end ? 4 : count);
 }
 template <class T> RG_FN void store_some(Quad<T> x, T* to, int64_t count) {
     if (count >= 4) x.store(to);

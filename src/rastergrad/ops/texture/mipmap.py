@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core import check, native
+from ...core import check, dispatch, native
 from ...core.autograd import Primitive
 
 # Texel numbers beside float32 coordinates are int32, and float32 counts to 2^24.
@@ -74,7 +74,9 @@ def build_mipmaps(tex: Tensor, max_mip_level: int | None = None, cube: bool = Fa
     check_texture(name, tex, cube)
     depth = len(level_sizes(name, tex, limit(name, max_mip_level)))
     tex = check.prepared(tex, check.working_dtype(tex))
-    return MipStack(stack_data(tex, depth), tuple(tex.shape), depth, cube, max_mip_level)
+    here = dispatch.resolve(name, None, tex.device) == "cpu"
+    data = stack_data(tex, depth) if here else stack_data(tex.cpu(), depth).to(tex.device)
+    return MipStack(data, tuple(tex.shape), depth, cube, max_mip_level)
 
 
 # ---- checks ------------------------------------------------------------------------------------------------
