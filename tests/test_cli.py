@@ -199,6 +199,29 @@ def test_interrupts_end_quietly(tmp_path: Path, capsys: Capture, monkeypatch: py
     assert capsys.readouterr().err == "rastergrad: interrupted\n"
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_too_large_a_picture(
+    error: Exception, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(rg, "rasterize", fail)
+    said = refused(
+        capsys, "render", square_obj(tmp_path), "-o", tmp_path / "out.png", "--size", "16384x16384"
+    )
+    assert "not enough memory" in said
+
+
+def test_faults_of_the_program_keep_their_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setattr(rg, "rasterize", fail)
+    with pytest.raises(RuntimeError, match="no kernel"):
+        main(["render", str(square_obj(tmp_path)), "-o", str(tmp_path / "out.png")])
+
+
 def test_traceback_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RASTERGRAD_TRACEBACK", "1")
     with pytest.raises(FileNotFoundError):

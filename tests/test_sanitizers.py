@@ -39,16 +39,26 @@ def test_hostile_tensors_leave_no_report(native: Path) -> None:
     assert f"survived {rounds} rounds" in done.stdout
 
 
-def test_adjoint_formulas_leave_no_report(tmp_path: Path) -> None:
-    """The runner of test_adjoints, instrumented."""
-    program = tmp_path / "adjoints"
+PROGRAMS = sorted((sanitized.ROOT / "tests" / "native").glob("*.cpp"))
+
+
+@pytest.mark.parametrize("source", PROGRAMS, ids=lambda path: path.stem)
+def test_native_tests_leave_no_report(source: Path, tmp_path: Path) -> None:
+    program = tmp_path / source.stem
     folders = "testing", "src/rastergrad", "src/rastergrad/core"
-    subprocess.run(
-        ["g++", "-std=c++20", "-O1", "-g1", *sanitized.FLAGS]
-        + [f"-I{sanitized.ROOT / f}" for f in folders]
-        + [str(sanitized.ROOT / "tests" / "native" / "adjoints.cpp"), "-o", str(program)],
-        check=True,
-    )
+    includes = [f"-I{sanitized.ROOT / f}" for f in folders]
+    command = [
+        "g++",
+        "-std=c++20",
+        "-O1",
+        "-g1",
+        *sanitized.FLAGS,
+        *includes,
+        str(source),
+        "-o",
+        str(program),
+    ]
+    subprocess.run(command, check=True)
     survives(subprocess.run([program], env=sanitized.environment(), capture_output=True, text=True))
 
 

@@ -166,6 +166,23 @@ def test_corner_normals_keep_a_box_sharp_and_a_sphere_smooth() -> None:
     assert (normals[normal_tri.long()] * radial).sum(-1).min() > math.cos(math.radians(1))
 
 
+def test_corner_normals_are_means_within_the_crease_angle() -> None:
+    import trimesh
+
+    cylinder = trimesh.creation.cylinder(radius=1, height=1, sections=20)
+    # Stretched, so that areas differ around a vertex.
+    positions = torch.tensor(cylinder.vertices) * torch.tensor([2.0, 1.0, 1.0], dtype=torch.float64)
+    tri = torch.tensor(cylinder.faces)
+    normals, normal_tri = corner_normals(positions, tri, crease_rad=math.radians(40))
+    flat = face_normals(positions, tri)
+    unit = torch.nn.functional.normalize(flat, dim=-1)
+    for t in range(len(tri)):
+        for k in range(3):
+            around = (tri == tri[t, k]).any(1) & ((unit * unit[t]).sum(-1) >= math.cos(math.radians(40)))
+            mean = torch.nn.functional.normalize(flat[around].sum(0), dim=0)
+            torch.testing.assert_close(normals[normal_tri[t, k]], mean, rtol=0, atol=1e-12)
+
+
 def test_corner_normals_of_many_triangles_at_one_vertex_are_finite() -> None:
     count = 500
     angle = torch.linspace(0, 2 * math.pi, count + 1)[:-1]

@@ -29,10 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("rastergrad: interrupted", file=sys.stderr)
         return 130
     # What the library raises for a user's mistake names the mistake and the remedy; no traceback is needed.
-    except (OSError, ValueError, ImportError) as error:
-        if os.environ.get("RASTERGRAD_TRACEBACK"):
+    except (OSError, ValueError, ImportError, MemoryError, RuntimeError) as error:
+        no_memory = isinstance(error, MemoryError) or "can't allocate memory" in str(error)  # torch's words
+        wrong_use = not isinstance(error, (MemoryError, RuntimeError))
+        if os.environ.get("RASTERGRAD_TRACEBACK") or not (no_memory or wrong_use):
             raise
-        print(f"rastergrad: error: {error}", file=sys.stderr)
+        text = "not enough memory; try a smaller picture" if no_memory else error
+        print(f"rastergrad: error: {text}", file=sys.stderr)
         return 2
 
 

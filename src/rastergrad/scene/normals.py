@@ -5,6 +5,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 # Around a vertex with more triangles than this (the tip of a finely divided cone), only so many are averaged.
 MAX_NEIGHBOURS = 64
@@ -35,24 +36,30 @@ def corner_normals(positions: Tensor, tri: Tensor, crease_rad: float = CREASE_RA
     Returns:
         normals [3T, 3] of unit length (zero for a degenerate triangle) and their index buffer [T, 3] int32.
     Cost:
-        Time T times the most triangles at one vertex (at most MAX_NEIGHBOURS); memory proportional to T.
+        Proportional to T; at creases, times the most triangles at one vertex (at most MAX_NEIGHBOURS).
     """
     area_normal = face_normals(positions, tri)  # [T, 3]
-    unit = torch.nn.functional.normalize(area_normal, dim=-1)
+    unit = normalize(area_normal, dim=-1)
     vertex = tri.reshape(-1).long()  # [3T], corner 3t + k
-    order = torch.argsort(vertex, stable=True)  # corners grouped by vertex
-    valence = torch.bincount(vertex, minlength=len(positions))  # [V]
-    group_start = (torch.cumsum(valence, 0) - valence)[vertex[order]]  # [3T]
-    group_size = valence[vertex[order]]
-    rank = torch.arange(len(order)) - group_start
-    own_face = order // 3
+    face = torch.arange(len(vertex)) // 3
 
-    total = torch.zeros_like(area_normal).repeat_interleave(3, dim=0)  # [3T, 3], in grouped order
-    for step in range(min(int(valence.max()), MAX_NEIGHBOURS)):
-        other_face = order[group_start + (rank + step) % group_size] // 3
-        near = (unit[own_face] * unit[other_face]).sum(-1) >= math.cos(crease_rad)
+    # Where all triangles lie within half the angle of their mean, any two lie within the whole of each other.
+    mean = normalize(torch.zeros_like(positions).index_add_(0, vertex, area_normal[face]), dim=-1)
+    normals = mean[vertex]
+    creased = torch.zeros(len(positions), dtype=torch.bool)
+    creased[vertex[(normals * unit[face]).sum(-1) < math.cos(crease_rad / 2)]] = True
+
+    corner = torch.nonzero(creased[vertex])[:, 0]
+    corner = corner[torch.argsort(vertex[corner], stable=True)]  # grouped by vertex
+    valence = torch.bincount(vertex[corner], minlength=len(positions))
+    group_start = (torch.cumsum(valence, 0) - valence)[vertex[corner]]
+    group_size = valence[vertex[corner]]
+    rank = torch.arange(len(corner)) - group_start
+    total = torch.zeros_like(normals[corner])
+    for step in range(min(int(valence.max()) if len(corner) else 0, MAX_NEIGHBOURS)):
+        other = corner[group_start + (rank + step) % group_size] // 3
+        near = (unit[corner // 3] * unit[other]).sum(-1) >= math.cos(crease_rad)
         near &= step < group_size
-        total += torch.where(near[:, None], area_normal[other_face], 0.0)
-    normals = torch.empty_like(total)
-    normals[order] = torch.nn.functional.normalize(total, dim=-1)
-    return normals, torch.arange(len(order), dtype=torch.int32).reshape(-1, 3)
+        total += torch.where(near[:, None], area_normal[other], 0.0)
+    normals[corner] = normalize(total, dim=-1)
+    return normals, torch.arange(len(vertex), dtype=torch.int32).reshape(-1, 3)

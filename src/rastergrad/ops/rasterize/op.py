@@ -109,8 +109,8 @@ def depth_layers(
         Those of `rasterize`, for each layer.
 
     Errors:
-        Those of `rasterize`; a vertex index out of range is found when the first layer is drawn. ValueError
-        for a negative `max_layers`.
+        Those of `rasterize`; a vertex index out of range or a negative range is found when the first layer
+        is drawn. ValueError for a negative `max_layers`.
 
     Cost:
         That of `rasterize` per layer, 4 bytes per pixel for the depth of the last layer, and one pass over
