@@ -121,7 +121,7 @@ def native_functions(backend: str) -> Functions:
         texture=lambda *args, **options: room("texture").lookup(
             *args, circular_gradient=False, backend=backend, **options
         ),
-        antialias=lambda *args, **options: room("antialias").antialias(
+        antialias=lambda *args, **options: room("antialias").blend(
             *args, strict=False, backend=backend, **options
         ),
     )

@@ -24,7 +24,6 @@ def antialias(
     topology: EdgeTopology | None = None,
     pos_gradient_boost: float = 1.0,
     backend: str | None = None,
-    strict: bool = True,
 ) -> Tensor:
     """Antialias the silhouette edges in an image, and so give visibility a gradient.
 
@@ -46,7 +45,6 @@ def antialias(
         pos_gradient_boost: multiplies the gradient of `pos`. 1 is the exact gradient; larger values let the
             sparse silhouettes of small images weigh more against other gradients.
         backend: None chooses by device; "cpu" or "reference".
-        strict: whether a vertex index out of range is an error; if not, such triangles count as absent.
 
     Returns:
         The blended image, float [N, H, W, C].
@@ -60,7 +58,7 @@ def antialias(
 
     Errors:
         TypeError for what is no tensor of the right kind. ValueError for shapes that do not fit, for a
-        topology of another mesh, and (with `strict`) for a vertex index out of range, naming the triangle.
+        topology of another mesh, and for a vertex index out of range, naming the triangle.
 
     Cost:
         One pass over `color` and `rast`, bound by memory, plus some 20 ns per pair of pixels on a silhouette.
@@ -80,6 +78,23 @@ def antialias(
         >>> bool(pos.grad[1, 0] > 0)
         True
     """
+    return blend(color, rast, pos, tri, topology, pos_gradient_boost, backend)
+
+
+def blend(
+    color: Tensor,
+    rast: Tensor,
+    pos: Tensor,
+    tri: Tensor,
+    topology: EdgeTopology | None = None,
+    pos_gradient_boost: float = 1.0,
+    backend: str | None = None,
+    *,
+    strict: bool = True,
+) -> Tensor:
+    """`antialias`, with a choice for vertex indices out of range: an error with `strict`, else such triangles
+    count as absent, as the drop-in module wants it.
+    """
     name = "antialias"
     check.floating(name, "color", color, "[N, H, W, C]", (4,))
     check.floating(name, "rast", rast, "[N, H, W, 4]", (4,), last=4)
@@ -89,7 +104,6 @@ def antialias(
     if topology is not None:
         topology = matching(name, topology, tri)
     boost = _boost(pos_gradient_boost)
-    check.flag(name, "strict", strict)
     device = check.same_device(
         name, color=color, rast=rast, pos=pos, tri=tri, topology=None if topology is None else topology.twins
     )
