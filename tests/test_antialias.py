@@ -541,7 +541,6 @@ def refused(*args: Any, **options: Any) -> Callable[[], Any]:
         (refused(topology=rg.edge_topology(TRI[:5])), ValueError, r"12 triangles; got one for 5"),
         (refused(pos_gradient_boost="a"), TypeError, r"`pos_gradient_boost` .*got 'a'"),
         (refused(pos_gradient_boost=None), TypeError, r"must be a number; got None"),
-        (refused(strict=1), TypeError, r"`strict` must be True or False; got 1"),
         (refused(backend="metal"), ValueError, r"`backend` must be one of 'cpu', 'reference'"),
         (refused(COLOR.to("meta")), ValueError, r"`color` is on meta, `rast` on cpu"),
     ],
