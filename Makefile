@@ -42,6 +42,8 @@ setup: $(VENV)/.dev
 
 demo: $(VENV)/.library
 	$(bin)/rastergrad demo cube --quick --out results/demo
+	$(bin)/rastergrad render results/demo/cube.ply --output results/demo/cube.png
+	@echo "Fitted cubes from images of a few pixels, and rendered one of them. Pictures, plot, mesh and curves: results/demo/"
 
 test: $(VENV)/.dev
 	$(bin)/python -m pytest $(PYTEST_ARGS) --junitxml=results/tests.xml

@@ -182,6 +182,7 @@ def test_demo_cube_takes_its_options(tmp_path: Path, capsys: Capture) -> None:
     assert str(out) in said[-1]
     assert sorted(p.name for p in out.iterdir()) == [
         "convergence.png",
+        "cube.ply",
         "curves.json",
         "shapes_discontinuous.png",
     ]

@@ -141,6 +141,7 @@ def test_run_leaves_its_results(tmp_path: Path) -> None:
     assert str(out) in lines[-1]
     assert sorted(p.name for p in out.iterdir()) == [
         "convergence.png",
+        "cube.ply",
         "curves.json",
         "shapes_continuous.png",
         "shapes_discontinuous.png",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Figures and numbers of the cube experiment: convergence, pictures, JSON."""
+"""What the cube experiment leaves behind: convergence, pictures, the fitted mesh, JSON."""
 
 import json
 import math
@@ -46,6 +46,21 @@ def write_curves(path: Path, fits: Sequence[Fit], settings: dict[str, Any]) -> N
     settings = {**settings, "converged_below": CONVERGED}
     with replacing(path) as name:
         Path(name).write_text(json.dumps({"settings": settings, "runs": runs}) + "\n", encoding="utf-8")
+
+
+def write_mesh(path: Path, fit: Fit) -> None:
+    """The fitted cube of median quality as a PLY with vertex colours, which `rastergrad render` draws."""
+    trimesh = require("trimesh", "writing the mesh")
+    final = fit.distance[-1]
+    middle = sorted(range(len(final)), key=final.__getitem__)[len(final) // 2]
+    positions, colors = (values[middle] for values in fit.shapes[max(fit.shapes)])
+    cube = true_cube(fit.coloring)
+    # Each face corner becomes a vertex of its own: positions and colours have different index buffers.
+    corners, faces = positions[cube.tri.long()].reshape(-1, 3), torch.arange(36).reshape(12, 3)
+    rgb = (colors[cube.color_tri.long()].reshape(-1, 3).clamp(0, 1) * 255).round().to(torch.uint8)
+    mesh = trimesh.Trimesh(corners.numpy(), faces.numpy(), vertex_colors=rgb.numpy(), process=False)
+    with replacing(path) as name:
+        Path(name).write_bytes(mesh.export(file_type="ply"))
 
 
 def plot_convergence(path: Path, fits: Sequence[Fit]) -> None:

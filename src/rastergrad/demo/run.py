@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 
 from rastergrad.demo.cube import COLORINGS, Fit, fit
-from rastergrad.demo.figures import median, plot_convergence, plot_shapes, write_curves
+from rastergrad.demo.figures import median, plot_convergence, plot_shapes, write_curves, write_mesh
 from rastergrad.scene.extra import require
 
 RESULTS = Path("results/demo/cube")
+MESH = "cube.ply"  # the fitted cube at the highest resolution
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class CubeOptions:
 
 
 def run_cube(options: CubeOptions) -> list[str]:
-    """Run all fits and write curves.json, convergence.png and a picture of shapes for each colouring.
+    """Run all fits and write curves.json, convergence.png, cube.ply, and a picture of shapes per colouring.
 
     Returns:
         Lines for the user: a table, then what happened and where the results lie.
@@ -42,6 +43,7 @@ def run_cube(options: CubeOptions) -> list[str]:
         MissingExtraError before any work; OSError when `options.out` cannot be written.
     """
     require("matplotlib.figure", "drawing the demo's figures")
+    require("trimesh", "writing the demo's mesh")
     tqdm = require("tqdm", "showing progress").tqdm
     options.out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
@@ -74,6 +76,7 @@ def run_cube(options: CubeOptions) -> list[str]:
     for coloring in options.colorings:
         same = [found for found in fits if found.coloring == coloring]
         plot_shapes(options.out / f"shapes_{coloring}.png", same, options.backend)
+    write_mesh(options.out / MESH, max(fits, key=lambda found: found.resolution))
     return _report(fits, options, time.perf_counter() - started)
 
 
@@ -84,7 +87,12 @@ def _report(fits: Sequence[Fit], options: CubeOptions, seconds: float) -> list[s
         side = f"{found.resolution} x {found.resolution}"
         count = f"{int(found.converged.sum())} of {len(final)}"
         lines.append(f"{found.coloring:<14}{side:>8}{median(final):>18.4f}{min(final):>10.4f}{count:>12}")
-    names = ["convergence.png", *(f"shapes_{coloring}.png" for coloring in options.colorings), "curves.json"]
+    names = [
+        "convergence.png",
+        *(f"shapes_{coloring}.png" for coloring in options.colorings),
+        MESH,
+        "curves.json",
+    ]
     total = sum(int(found.converged.sum()) for found in fits)
     lines.append(
         f"Cube demo: {total} of {len(fits) * options.repeats} runs of {options.iterations:,} iterations "
