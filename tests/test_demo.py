@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import rastergrad as rg
 from rastergrad.demo.cube import (
     COLORINGS,
+    CONVERGED,
     DISTANCE,
     HALF_SIDE,
     TRANSLATION,
@@ -106,7 +108,8 @@ def test_a_batch_of_repeats_takes_the_steps_of_each_alone() -> None:
 def test_a_fit_comes_closer() -> None:
     found = fit("continuous", 16, 300, range(4))
     assert all(0.3 < start < 0.7 for start in found.start)
-    assert float(found.final.median()) < 0.1
+    # Measured 0.006; a tenth of the start's distance needs gradients through visibility.
+    assert float(found.final.median()) < 0.05
 
 
 # Ten losses of seeds 0 and 1, 6 x 6 pixels, discontinuous colours, by the float64 reference.
@@ -147,7 +150,12 @@ def test_run_leaves_its_results(tmp_path: Path) -> None:
         "shapes_discontinuous.png",
     ]
     written = json.loads((out / "curves.json").read_text())
-    assert written["settings"]["seed"] == 7
+    settings = written["settings"]
+    assert (settings["seed"], settings["version"], settings["converged_below"]) == (
+        7,
+        rg.__version__,
+        CONVERGED,
+    )
     assert [(run["coloring"], run["resolution"]) for run in written["runs"]] == [
         (coloring, side) for coloring in COLORINGS for side in (3, 4)
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+import rastergrad as rg
 from rastergrad.demo.cube import COLORINGS, Fit, fit
 from rastergrad.demo.figures import median, plot_convergence, plot_shapes, write_curves, write_mesh
 from rastergrad.scene.extra import require
@@ -71,7 +72,8 @@ def run_cube(options: CubeOptions) -> list[str]:
                     progress=show,
                 )
             )
-    write_curves(options.out / "curves.json", fits, {**asdict(options), "out": None})
+    settings = {name: value for name, value in asdict(options).items() if name != "out"}
+    write_curves(options.out / "curves.json", fits, {"version": rg.__version__, **settings})
     plot_convergence(options.out / "convergence.png", fits)
     for coloring in options.colorings:
         same = [found for found in fits if found.coloring == coloring]
