@@ -59,11 +59,15 @@ def main() -> None:
 
 
 def line(r: Result) -> str:
-    """name, median (quartiles), ratio to the target, fraction of copy bandwidth, speed-up over the peer"""
-    target = "" if r.of_target is None else f"{r.of_target:5.2f} x target {r.target_ms:g}"
-    band = "" if r.bandwidth is None else f"{100 * r.bandwidth:3.0f} % of copy"
+    """name, median (quartiles), ratio to the target (and in proportion to this machine), copy, peer"""
+    target = (
+        ""
+        if r.of_target is None
+        else f"{r.of_target:5.2f} x target {r.target_ms:g} ({r.in_proportion:.2f} here)"
+    )
+    band = "" if r.bandwidth is None else f"{r.bandwidth:4.0%} of copy"
     peer = "" if r.speedup is None else f"{r.speedup:5.1f} x faster than {r.peer} ({r.peer_ms:.2f} ms)"
-    return f"{r.name:66s} {r.ms:8.3f} ms ({r.low:.3f}-{r.high:.3f})  {target:22s} {band:14s} {peer}"
+    return f"{r.name:66s} {r.ms:8.3f} ms ({r.low:.3f}-{r.high:.3f})  {target:34s} {band:12s} {peer}"
 
 
 def processor() -> str:

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""antialias at 1024^2 with 3 channels: a copy of the image with work along silhouettes; read 28 B, write 12
-B per pixel.
+"""antialias at 1024^2 with 3 channels: a copy of the image with work along silhouettes.
+
+Per pixel 28 bytes are read and 12 written.
 """
 
 import torch
 
 import rastergrad as rg
-from testing.closeness import assert_gradients_close, assert_values_close
-
 from .rows import Row
 from .scene import sphere
 
@@ -25,6 +24,15 @@ def rows(size: int) -> list[Row]:
 
     image = run(*leaves)
 
+    # Crossings lie at coordinates up to half the side, where float32 has steps of side 2^-25 pixels; a crossing
+    # takes some four roundings, and moves a colour by as much.
+    step = size * 2.0**-25
+
+    def check_forward() -> None:
+        want = run(color, scene.pos, "reference")
+        worst = float((image.detach() - want).abs().max())
+        assert worst <= 4 * step, f"antialias differs from the oracle by {worst:.1e}"
+
     def check_backward() -> None:
         want = run(*leaves, backend="reference")
         pairs = zip(
@@ -33,16 +41,15 @@ def rows(size: int) -> list[Row]:
             strict=True,
         )
         for got, wanted in pairs:
-            assert_gradients_close(got, wanted, dtype=torch.float32, what="gradient of antialias")
+            off = float(torch.linalg.vector_norm(got - wanted) / torch.linalg.vector_norm(wanted))
+            assert off <= 4 * step, f"a gradient of antialias differs from the oracle by {off:.1e}"
 
     return [
         Row(
             "antialias 10,000 triangles, forward",
             1.2,
             lambda: run(color, scene.pos),
-            lambda: assert_values_close(
-                image.detach(), run(color, scene.pos, "reference"), dtype=torch.float32, what="antialias"
-            ),
+            check_forward,
             bytes_moved=size * size * (12 + 16 + 12),
         ),
         Row(

@@ -12,6 +12,7 @@ from .rows import Row
 from .scene import Scene, sphere
 
 TARGETS = {3: (0.8, 1.5), 16: (2.2, 3.0)}
+GATHER_THEN = {3: (14.0, 37.0), 16: (177.0, 170.0)}  # the peer where the targets were set
 
 
 def rows(size: int) -> list[Row]:
@@ -63,6 +64,7 @@ def _rows(scene: Scene, channels: int) -> list[Row]:
             bytes_moved=pixels * 4 * (4 + channels),
             peer="torch gather",
             run_peer=lambda: gather(attr, rast),
+            peer_target_ms=GATHER_THEN[channels][0],
         ),
         Row(
             f"interpolate {channels} channels, backward",
@@ -72,5 +74,6 @@ def _rows(scene: Scene, channels: int) -> list[Row]:
             bytes_moved=pixels * 4 * (4 + channels + 4),
             peer="torch gather",
             run_peer=lambda: torch.autograd.grad(plain, leaves, flat, retain_graph=True),
+            peer_target_ms=GATHER_THEN[channels][1],
         ),
     ]

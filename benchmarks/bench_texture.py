@@ -42,6 +42,7 @@ def rows(size: int) -> list[Row]:
             bytes_moved=pixels * 4 * (2 + 3) + tex.numel() * 4,
             peer="torch grid_sample",
             run_peer=lambda: nn.grid_sample(planes, points, padding_mode="border", align_corners=False),
+            peer_target_ms=9.0,
         ),
         Row(
             "texture bilinear, backward to texture and uv",
@@ -51,6 +52,7 @@ def rows(size: int) -> list[Row]:
             bytes_moved=pixels * 4 * (2 + 3 + 2) + tex.numel() * 8,
             peer="torch grid_sample",
             run_peer=lambda: torch.autograd.grad(sampled, peer_leaves, peer_upstream, retain_graph=True),
+            peer_target_ms=26.0,
         ),
         Row(
             "texture trilinear with mip stack, forward",
@@ -83,22 +85,17 @@ def plane(size: int) -> tuple[torch.Tensor, torch.Tensor]:
     u = scale * (math.cos(0.52) * x - math.sin(0.52) * y)
     v = scale * (math.sin(0.52) * x + math.cos(0.52) * y)
     rates = [g / size for t in (u, v) for g in torch.autograd.grad(t.sum(), [x, y], retain_graph=True)]
-    return torch.stack([u, v], -1).detach().float()[None], torch.stack(rates, -1).float()[None].contiguous()
+    # On a grid of 1/128 texel float32 is exact: any difference to the oracle is then one of arithmetic.
+    uv = (torch.stack([u, v], -1).detach() * 2**17).round() / 2**17
+    return uv.float()[None], torch.stack(rates, -1).float()[None].contiguous()
 
 
 def _check_gradients(leaves: list[torch.Tensor], out: torch.Tensor, upstream: torch.Tensor) -> None:
     want = rg.texture(*leaves, backend="reference")
-    # Lookups on a border between texels may take the slope of either side: a few pixels of a million.
     pairs = zip(
         torch.autograd.grad(out, leaves, upstream, retain_graph=True),
         torch.autograd.grad(want, leaves, upstream),
         strict=True,
     )
     for k, (got, wanted) in enumerate(pairs):
-        mask = None
-        if k:
-            mask = (got - wanted).abs() <= 1e-3 * wanted.abs().max()
-            assert mask.float().mean() > 1 - 1e-4, (
-                "gradients of coordinates differ in more than the borders' pixels"
-            )
-        assert_gradients_close(got, wanted, dtype=torch.float32, what=f"gradient {k} of texture", mask=mask)
+        assert_gradients_close(got, wanted, dtype=torch.float32, what=f"gradient {k} of texture")

@@ -20,6 +20,11 @@ class Row:
     bytes_moved: int = 0  # inputs, outputs and gradients, each once; 0: not bound by memory
     peer: str | None = None
     run_peer: Callable[[], object] | None = None
+    peer_target_ms: float | None = None  # the peer on the machine that the target was set on
+
+
+# What torch's copy moved on the machine that the targets were set on, bytes per second.
+TARGET_COPY = 41.5e9
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,9 @@ class Result:
     high: float
     target_ms: float | None
     of_target: float | None  # ms / target: below 1 is better
+    # The same in this machine's terms: the target scaled by how long the peer takes here and took there, or
+    # without a peer by how fast memory is copied here and was there.
+    in_proportion: float | None
     bandwidth: float | None  # bytes_moved per second, relative to a large copy in the same run
     peer: str | None
     peer_ms: float | None
@@ -73,8 +81,18 @@ def _result(row: Row, timing: Timing, peer: Timing | None, limit: float) -> Resu
         high=timing.high,
         target_ms=row.target_ms,
         of_target=None if row.target_ms is None else timing.median / row.target_ms,
+        in_proportion=None
+        if row.target_ms is None
+        else timing.median / row.target_ms / _slowness(row, peer, limit),
         bandwidth=row.bytes_moved / (timing.median / 1e3) / limit if row.bytes_moved else None,
         peer=row.peer,
         peer_ms=None if peer is None else peer.median,
         speedup=None if peer is None else peer.median / timing.median,
     )
+
+
+def _slowness(row: Row, peer: Timing | None, limit: float) -> float:
+    """How many times slower this machine is than the one that the target was set on."""
+    if peer is not None and row.peer_target_ms is not None:
+        return peer.median / row.peer_target_ms
+    return TARGET_COPY / limit
