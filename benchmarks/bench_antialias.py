@@ -7,6 +7,7 @@ Per pixel 28 bytes are read and 12 written.
 import torch
 
 import rastergrad as rg
+
 from .rows import Row
 from .scene import sphere
 
@@ -24,7 +25,7 @@ def rows(size: int) -> list[Row]:
 
     image = run(*leaves)
 
-    # Crossings lie at coordinates up to half the side, where float32 has steps of side 2^-25 pixels; a crossing
+    # Crossings lie at coordinates up to half the side, where float32 has steps of side 2^-25 pixels; one
     # takes some four roundings, and moves a colour by as much.
     step = size * 2.0**-25
 

@@ -31,6 +31,25 @@ template <class T> RG_FN bool is_zero(Quad<T> a) {
     return any_set == 0;
 }
 
+// The first `count` channels to memory.
+template <class T> RG_FN void store_some(Quad<T> x, T* to, int64_t count) {
+    if (count >= 4) x.store(to);
+    else for (int64_t k = 0; k < count; k++) to[k] = x[int(k)];
+}
+
+// Keeps the first `count` channels and makes the rest zero, whatever they hold: they belong to a neighbour.
+template <class T> class FirstChannels {
+  public:
+    explicit FirstChannels(int64_t count) {
+        for (int k = 0; k < 4; k++) mask_[k] = k < count ? -1 : 0;
+    }
+    RG_FN Quad<T> of(Quad<T> x) const { x.p = (typename Quad<T>::Part)((Part)x.p & mask_); return x; }
+
+  private:
+    typedef typename Lanes<T>::Integer Part __attribute__((vector_size(4 * sizeof(T))));
+    Part mask_;
+};
+
 // Sixteen rows of four, as x, y, z, w over the rows.
 template <class T> struct Columns4 { Lanes<T> x, y, z, w; };
 

@@ -51,11 +51,6 @@ template <class T> RG_FN Quad<T> load_some(const T* from, int64_t count) {
         default: return Quad<T>::load(from);
     }
 }
-template <class T> RG_FN void store_some(Quad<T> x, T* to, int64_t count) {
-    if (count >= 4) x.store(to);
-    else for (int64_t k = 0; k < count; k++) to[k] = x[int(k)];
-}
-
 // The corners of one triangle, padded with zeros to whole quads.
 template <class T> class Corners {
   public:
@@ -227,12 +222,15 @@ void adjoint_run(const Slopes<Quad<T>>* from, const BackwardArgs<T>& a, Run run,
         d0[q] = d1[q] = d2[q] = Quad<T>(T(0));
     }
     const int64_t width = a.channels;
+    const FirstChannels<T> tail(width - offset - 4 * (Q - 1));
+    const T* const last_quad = a.d_out + a.images * a.pixels * width - 4 * Q;
     for (int64_t i = run.begin; i < run.end; i++) {
         const T* g = a.d_out + i * width + offset;
         Quad<T> upstream[Q], d_u(T(0)), d_v(T(0));
         bool zero = true;
         for (int q = 0; q < Q; q++) {
-            upstream[q] = load_some(g + 4 * q, width - offset - 4 * q);
+            upstream[q] = g <= last_quad ? Quad<T>::load(g + 4 * q) : load_some(g + 4 * q, width - offset - 4 * q);
+            if (q == Q - 1) upstream[q] = tail.of(upstream[q]);
             zero = zero && is_zero(upstream[q]);
         }
         if (!zero) {  // nothing, not even 0 x inf, comes from a pixel without upstream

@@ -58,16 +58,6 @@ template <class T> RG_FN bool all_zero(const T* values, int64_t count) {
     return true;
 }
 
-// Channels beyond the texel's own belong to its neighbour and may hold anything.
-template <class T> struct OwnChannels {
-    typedef Index<T> Part __attribute__((vector_size(4 * sizeof(T))));
-    Part mask;
-    explicit OwnChannels(int64_t count) {
-        for (int k = 0; k < 4; k++) mask[k] = k < count ? -1 : 0;
-    }
-    RG_FN Quad<T> of(Quad<T> x) const { x.p = (typename Quad<T>::Part)((Part)x.p & mask); return x; }
-};
-
 // ---- first pass: pixels ---------------------------------------------------------------------------------------------------------
 
 // Texels that lie on several faces, or not on the texture.
@@ -186,7 +176,7 @@ void pixel_strip(const Task<T>& task, Arena& arena, int64_t image, int64_t strip
     const bool points = a.d_uv || a.d_uv_da || a.d_bias;
     const int64_t tex_image = q.tex_images == 1 ? 0 : image;
     const T* d_out_end = a.d_out + task.layout.images * task.layout.pixels * channels;
-    const OwnChannels<T> own(channels - 4 * (quads - 1));
+    const FirstChannels<T> own(channels - 4 * (quads - 1));
     PieceList<Record<T>>* lists = task.lists ? task.lists_of(image * task.strips + strip) : nullptr;
     View<T> views[kMostLevels];
     for (int k = 0; k < levels.count; k++) views[k] = view_of(levels.level[k], tex_image, channels, q.boundary == kCube);

@@ -82,11 +82,6 @@ template <class T> RG_FN Quad<T> load_some(const T* from, int64_t count) {
 template <class T> RG_FN Quad<T> load_before(const T* from, int64_t count, const T* end) {
     return load_some(from, from + 4 <= end ? 4 : count);
 }
-template <class T> RG_FN void store_some(Quad<T> x, T* to, int64_t count) {
-    if (count >= 4) x.store(to);
-    else for (int64_t k = 0; k < count; k++) to[k] = x[int(k)];
-}
-
 // One image of one level, as pixels read it.
 template <class T> struct View {
     const T* texels;
