@@ -43,6 +43,11 @@ def tensor(function: str, name: str, value: Any, expected: str) -> Tensor:
     return value
 
 
+def numbers(values: Any) -> list[Any]:
+    """A tensor's or an array's numbers as Python's, nested like its shape."""
+    return values.tolist()
+
+
 def floating(
     function: str, name: str, value: Any, shape: str, ranks: Sequence[int], last: int | None = None
 ) -> Tensor:

@@ -153,7 +153,7 @@ def _check_indices(tri: Tensor, vertices: int) -> None:
     first = int(bad.nonzero()[0, 0])
     raise ValueError(
         f"antialias: `tri` must hold indices in [0, {vertices}), as `pos` has {vertices} vertices; "
-        f"got {tri[first].tolist()} in triangle {first}. Pass the `pos` and `tri` that were rasterised."
+        f"got {check.numbers(tri[first])} in triangle {first}. Pass the `pos` and `tri` that were rasterised."
     )
 
 
@@ -174,7 +174,7 @@ def _twins(pos: Tensor, tri: Tensor, twins: Tensor | None, bounds: Tensor | None
     vertices = pos.shape[-2]
     if twins is None or bounds is None:
         twins, bounds = built(tri, vertices)
-    lowest, highest = bounds.tolist()
+    lowest, highest = check.numbers(bounds)
     if lowest >= 0 and highest < vertices:
         return twins
     if strict:

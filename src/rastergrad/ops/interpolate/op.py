@@ -106,15 +106,14 @@ def _channels(diff_attrs: Any, count: int) -> list[int]:
                 f'interpolate: `diff_attrs` must be None, "all" or channel numbers; got {diff_attrs!r}.'
             )
         return list(range(count))
-    numbers = diff_attrs.tolist() if isinstance(diff_attrs, (np.ndarray, Tensor)) else diff_attrs
-    if not isinstance(numbers, (list, tuple, range)) or not all(
-        isinstance(j, (int, np.integer)) for j in numbers
-    ):
+    numbers: Any = check.numbers(diff_attrs) if isinstance(diff_attrs, (np.ndarray, Tensor)) else diff_attrs
+    flat: list[Any] = [*numbers] if isinstance(numbers, (list, tuple, range)) else [None]
+    if not all(isinstance(j, (int, np.integer)) for j in flat):
         raise TypeError(
             f'interpolate: `diff_attrs` must be None, "all" or a flat sequence of whole numbers; '
             f"got {check.describe(diff_attrs)}."
         )
-    wrapped = [int(j) + count if j < 0 else int(j) for j in numbers]
+    wrapped = [int(j) + count if j < 0 else int(j) for j in flat]
     return [j if 0 <= j < count else -1 for j in wrapped]
 
 

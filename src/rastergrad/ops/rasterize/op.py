@@ -128,7 +128,8 @@ def depth_layers(
         [2.0, 1.0]
     """
     name = "depth_layers"
-    if max_layers is not None and (isinstance(max_layers, bool) or not isinstance(max_layers, int)):
+    given: Any = max_layers
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
         raise TypeError(
             f"{name}: `max_layers` must be None or a whole number; got {check.describe(max_layers)}."
         )
@@ -285,7 +286,7 @@ def _refuse_negative(function: str, ranges: Tensor | None) -> None:
     negative = (ranges < 0).any(1)
     if bool(negative.any()):
         image = int(negative.nonzero()[0, 0])
-        came = tuple(ranges[image].tolist())
+        came = tuple(check.numbers(ranges[image]))
         raise ValueError(f"{function}: `ranges` must hold no negative number; got {came} for image {image}.")
 
 
@@ -298,7 +299,7 @@ def _refuse_bad_triangle(function: str, tri: Tensor, vertices: int) -> None:
 def _bad_triangle(function: str, tri: Tensor, index: int, vertices: int) -> ValueError:
     return ValueError(
         f"{function}: `tri` must hold vertex indices from 0 to {vertices - 1}, "
-        f"as `pos` has {vertices} vertices; got {tri[index].tolist()} in triangle {index}."
+        f"as `pos` has {vertices} vertices; got {check.numbers(tri[index])} in triangle {index}."
     )
 
 

@@ -149,7 +149,7 @@ def stack_data(tex: Tensor, depth: int) -> Tensor:
 def stack_levels(data: Tensor, shape: Sequence[int], depth: int) -> list[Tensor]:
     """Views of the levels in the data of a stack."""
     *outer, height, width, channels = shape
-    levels = []
+    levels: list[Tensor] = []
     start = 0
     for _ in range(depth):
         height, width = max(1, height // 2), max(1, width // 2)

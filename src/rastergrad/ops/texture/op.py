@@ -214,6 +214,7 @@ def _checked_stack(name: str, stack: MipStack, tex: Tensor, cube: bool) -> MipSt
 
 def _checked_levels(name: str, mip: Any, tex: Tensor) -> list[Tensor]:
     expected = "a MipStack or a list of tensors, the levels above `tex`"
+    levels: list[Any] = [*mip] if isinstance(mip, (list, tuple)) else []
     if not isinstance(mip, (list, tuple)):
         raise TypeError(f"{name}: `mip` must be {expected}; got {check.describe(mip)}.")
     if not mip:
@@ -222,10 +223,10 @@ def _checked_levels(name: str, mip: Any, tex: Tensor) -> list[Tensor]:
             "Pass None to average the levels from `tex`."
         )
     *outer, height, width, channels = tex.shape
-    for k, level in enumerate(mip):
+    for k, level in enumerate(levels):
         if height == 1 and width == 1:
             raise ValueError(
-                f"{name}: `mip` must end where a level is 1x1; got {len(mip)} levels above `tex` "
+                f"{name}: `mip` must end where a level is 1x1; got {len(levels)} levels above `tex` "
                 f"{list(tex.shape)}, which allows {k}."
             )
         height, width = max(1, height // 2), max(1, width // 2)
@@ -236,7 +237,7 @@ def _checked_levels(name: str, mip: Any, tex: Tensor) -> list[Tensor]:
                 f"{name}: `mip[{k}]` must be {wanted}, half the level before, rounded down; "
                 f"got {check.describe(level)}."
             )
-    return list(mip)
+    return levels
 
 
 def _reference_levels(tex: Tensor, stack: MipStack, cube: bool) -> list[Tensor]:
