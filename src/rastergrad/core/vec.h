@@ -31,5 +31,8 @@ template <class F> RG_FN F dot(Vec3<F> a, Vec3<F> b) { return a.x * b.x + a.y * 
 template <class F> RG_FN F dot(Vec4<F> a, Vec4<F> b) { return a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w; }
 // z component of the cross product: twice the signed area of the triangle (0, a, b).
 template <class F> RG_FN F cross(Vec2<F> a, Vec2<F> b) { return a.x * b.y - a.y * b.x; }
+template <class F> RG_FN Vec3<F> cross(Vec3<F> a, Vec3<F> b) {
+    return {a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x};
+}
 
 RG_END

@@ -1,62 +1,17 @@
 // SPDX-License-Identifier: MIT
 // Antialiasing on the CPU. An image is cut into strips of rows. A strip writes its own rows only, so a pair across the border of two strips
 // is examined by both, and each applies what falls to its side: no order depends on threads.
+#include "cpu_kernels.h"
 #include "kernels.h"
+#include "pixel_pair.h"
 #include "rows.h"
-#include "scan.h"
 #include "scatter.h"
 #include "topology.h"
 
 RG_BEGIN
 namespace {
 
-template <class T> struct ForwardArgs {
-    Scene<T> scene;
-    const T* color;  // [images][height][width][channels]
-    T* out;          // like color
-    int64_t channels;
-};
-
-template <class T> struct BackwardArgs {
-    Scene<T> scene;
-    const T* color;  // as in ForwardArgs
-    const T* d_out;  // like color
-    T* d_color;      // like color, or null: not wanted
-    T* d_pos;        // like pos, or null
-    int64_t channels;
-    double boost;    // of d_pos
-};
-
 constexpr int64_t kStripPixels = 16384;
-constexpr int64_t kStreamBytes = int64_t(4) << 20;  // outputs above do not stay in the caches anyway
-
-// Rows of an image in strips of about kStripPixels.
-struct Strips {
-    int64_t rows, per_image;
-    Strips(int64_t height, int64_t width)
-        : rows(maximum(kStripPixels / width, int64_t(1))), per_image((height + rows - 1) / rows) {}
-};
-
-// step(row, visible part of the work): loads ids row by row and hands over each pair that touches a row of the strip [begin, end).
-// before(row): `row` becomes the first of the two rows in hand, the next one the second. after(row): `row` has met all its pairs.
-template <class T, class Before, class Visit, class After>
-void walk_strip(PairScan<T>& scan, int64_t height, int64_t begin, int64_t end, Before&& before, Visit&& visit, After&& after) {
-    scan.load(begin ? begin - 1 : begin);
-    before(begin - 1);
-    if (begin) {
-        scan.load(begin);
-        scan.vertical(begin - 1, [&](const Pair<T>& pair) { visit(begin - 1, pair); });
-    }
-    for (int64_t row = begin; row < end; row++) {
-        before(row);
-        scan.horizontal(row, [&](const Pair<T>& pair) { visit(row, pair); });
-        if (row + 1 < height) {
-            scan.load(row + 1);
-            scan.vertical(row, [&](const Pair<T>& pair) { visit(row, pair); });
-        }
-        after(row);
-    }
-}
 
 // Where a pair's two pixels lie in the rows in hand; null if that row belongs to another strip.
 template <class T> struct Ends { T *pixel0, *pixel1; };
@@ -71,11 +26,14 @@ template <class T> void forward_strip(const ForwardArgs<T>& a, const Silhouettes
     const Scene<T>& s = a.scene;
     const int64_t width = s.width * a.channels, first = image * s.height * width;
     Arena arena;
-    PairScan<T> scan(s, silhouettes, image, arena);
+    IdRows<T> ids(s.rast + image * s.height * s.width * 4, s.width, arena);
+    const PairRule<T> rule(s, silhouettes, image);
     RowPair<T> rows(width, s.images * s.height * width * int64_t(sizeof(T)) >= kStreamBytes, arena);
-    walk_strip(scan, s.height, begin, end,
+    walk_strip(ids, s.height, begin, end,
         [&](int64_t row) { rows.advance(row + 1 < end ? a.color + first + (row + 1) * width : nullptr); },
-        [&](int64_t row, const Pair<T>& pair) {
+        [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
+            Pair<T> pair;
+            if (!rule.examine(axis, row, column, id0, id1, pair)) return;
             const Ends<T> ends = ends_of(rows, pair, a.channels);
             T* const target = blends_first(pair.weight) ? ends.pixel0 : ends.pixel1;
             if (!target) return;
@@ -86,21 +44,12 @@ template <class T> void forward_strip(const ForwardArgs<T>& a, const Silhouettes
         [&](int64_t row) { rows.write_first(a.out + first + row * width); });
 }
 
-template <class Body> void for_each_strip(int64_t threads, int64_t images, int64_t height, int64_t width, Body&& body) {
-    const Strips strips(height, width);
-    parallel_for(threads, images * strips.per_image, 1, [&](int worker, int64_t from, int64_t to) {
-        for (int64_t s = from; s < to; s++) {
-            const int64_t begin = s % strips.per_image * strips.rows;
-            body(worker, s, s / strips.per_image, begin, minimum(begin + strips.rows, height));
-        }
-    });
-}
-
 template <class T> int64_t forward(const ForwardArgs<T>& a) {
     const Scene<T>& s = a.scene;
     if (s.images * a.channels == 0) return 0;
     const Silhouettes<T> silhouettes(s);
-    for_each_strip(s.threads, s.images, s.height, s.width, [&](int, int64_t, int64_t image, int64_t begin, int64_t end) {
+    const Strips strips(s.height, s.width, kStripPixels);
+    for_each_strip(s.threads, s.images, s.height, strips, [&](int, int64_t, int64_t image, int64_t begin, int64_t end) {
         forward_strip(a, silhouettes, image, begin, end);
         stream_fence();
     });
@@ -134,11 +83,14 @@ void backward_strip(const BackwardArgs<T>& a, const Silhouettes<T>& silhouettes,
     const Scene<T>& s = a.scene;
     const int64_t width = s.width * a.channels, first = image * s.height * width;
     Arena arena;
-    PairScan<T> scan(s, silhouettes, image, arena);
+    IdRows<T> ids(s.rast + image * s.height * s.width * 4, s.width, arena);
+    const PairRule<T> rule(s, silhouettes, image);
     RowPair<T> rows(a.d_color ? width : 0, s.images * s.height * width * int64_t(sizeof(T)) >= kStreamBytes, arena);
-    walk_strip(scan, s.height, begin, end,
+    walk_strip(ids, s.height, begin, end,
         [&](int64_t row) { if (a.d_color) rows.advance(row + 1 < end ? a.d_out + first + (row + 1) * width : nullptr); },
-        [&](int64_t row, const Pair<T>& pair) {
+        [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
+            Pair<T> pair;
+            if (!rule.examine(axis, row, column, id0, id1, pair)) return;
             const int64_t at0 = first + row * width + pair.column * a.channels;
             const int64_t at1 = at0 + (pair.axis == Axis::kHorizontal ? a.channels : width);
             const T* g = a.d_out + (blends_first(pair.weight) ? at0 : at1);
@@ -165,8 +117,9 @@ template <class T> int64_t backward(const BackwardArgs<T>& a) {
         return 0;
     }
     const Silhouettes<T> silhouettes(s);
+    const Strips strips(s.height, s.width, kStripPixels);
     auto run = [&](RowScatter<T>* scatter) {
-        for_each_strip(s.threads, s.images, s.height, s.width, [&](int worker, int64_t strip, int64_t image, int64_t begin, int64_t end) {
+        for_each_strip(s.threads, s.images, s.height, strips, [&](int worker, int64_t strip, int64_t image, int64_t begin, int64_t end) {
             backward_strip(a, silhouettes, scatter, worker, strip, image, begin, end);
             stream_fence();
         });
@@ -175,7 +128,7 @@ template <class T> int64_t backward(const BackwardArgs<T>& a) {
         run(nullptr);
         return 0;
     }
-    RowScatter<T> scatter(s.threads, s.images * Strips(s.height, s.width).per_image, vertex_rows, 4);
+    RowScatter<T> scatter(s.threads, s.images * strips.per_image, vertex_rows, 4);
     run(&scatter);
     scatter.sum_into(a.d_pos);
     return 0;
@@ -188,6 +141,10 @@ constexpr Kernel kAntialiasKernels[] = {
     RG_KERNEL("antialias_forward_f64", ForwardArgs<double>, forward<double>),
     RG_KERNEL("antialias_backward_f32", BackwardArgs<float>, backward<float>),
     RG_KERNEL("antialias_backward_f64", BackwardArgs<double>, backward<double>),
+    RG_KERNEL("outline_forward_f32", OutlineForwardArgs<float>, outline_forward<float>),
+    RG_KERNEL("outline_forward_f64", OutlineForwardArgs<double>, outline_forward<double>),
+    RG_KERNEL("outline_backward_f32", OutlineBackwardArgs<float>, outline_backward<float>),
+    RG_KERNEL("outline_backward_f64", OutlineBackwardArgs<double>, outline_backward<double>),
     RG_KERNEL("antialias_topology", TopologyArgs, build_topology),
     RG_KERNEL("antialias_fingerprint", FingerprintArgs, fingerprint),
 };

@@ -21,6 +21,8 @@ def antialias(
     pos: Tensor,
     tri: Tensor,
     *,
+    method: str = "outline",
+    intersections: bool = True,
     topology: EdgeTopology | None = None,
     pos_gradient_boost: float = 1.0,
     backend: str | None = None,
@@ -78,7 +80,22 @@ def antialias(
         >>> bool(pos.grad[1, 0] > 0)
         True
     """
-    return blend(color, rast, pos, tri, topology, pos_gradient_boost, backend)
+    check.choice("antialias", "method", method, METHODS)
+    check.flag("antialias", "intersections", intersections)
+    return blend(
+        color,
+        rast,
+        pos,
+        tri,
+        topology,
+        pos_gradient_boost,
+        backend,
+        method=method,
+        intersections=intersections,
+    )
+
+
+METHODS = ("outline", "pixel_pair")
 
 
 def blend(
@@ -91,6 +108,8 @@ def blend(
     backend: str | None = None,
     *,
     strict: bool = True,
+    method: str = "pixel_pair",
+    intersections: bool = True,
 ) -> Tensor:
     """`antialias`, with a choice for vertex indices out of range: an error with `strict`, else such triangles
     count as absent, as the drop-in module wants it.
@@ -115,7 +134,10 @@ def blend(
         opposites = None if topology is None else _opposites(topology, tri)
         return reference.antialias(color, rast, pos, tri.long(), opposites, pos_gradient_boost=boost)
     twins, bounds = (None, None) if topology is None else (topology.twins, topology.bounds)
-    (image,) = _primitive(color, rast, pos, tri, twins, bounds, boost, strict)
+    if method == "outline":
+        (image,) = _outline(color, rast, pos, tri, twins, bounds, boost, intersections)
+    else:
+        (image,) = _pixel_pair(color, rast, pos, tri, twins, bounds, boost, strict)
     return image
 
 
@@ -166,8 +188,8 @@ def _opposites(topology: EdgeTopology, tri: Tensor) -> Tensor:
 
 # ---- forward ----------------------------------------------------------------------------------------------
 
-_FORWARD = native.kernels("antialias_forward")
-_BACKWARD = native.kernels("antialias_backward")
+_PIXEL_PAIR = native.kernels("antialias_forward"), native.kernels("antialias_backward")
+_OUTLINE = native.kernels("outline_forward"), native.kernels("outline_backward")
 
 
 def _twins(pos: Tensor, tri: Tensor, twins: Tensor | None, bounds: Tensor | None, strict: bool) -> Tensor:
@@ -191,7 +213,7 @@ def _scene(rast: Tensor, pos: Tensor, tri: Tensor, twins: Tensor) -> tuple[int, 
     return *pointers, images, height, width, vertices, tri.shape[0], stride, native.threads()
 
 
-def _forward(
+def _pixel_pair_forward(
     color: Tensor,
     rast: Tensor,
     pos: Tensor,
@@ -201,32 +223,58 @@ def _forward(
     boost: float,
     strict: bool,
 ) -> tuple[Tensor, ...]:
-    twins = _twins(pos, tri, twins, bounds, strict)
+    scene = _scene(rast, pos, tri, _twins(pos, tri, twins, bounds, strict))
+    return _run_forward(_PIXEL_PAIR, scene, color)
+
+
+def _outline_forward(
+    color: Tensor,
+    rast: Tensor,
+    pos: Tensor,
+    tri: Tensor,
+    twins: Tensor | None,
+    bounds: Tensor | None,
+    boost: float,
+    intersections: bool,
+) -> tuple[Tensor, ...]:
+    scene = _scene(rast, pos, tri, _twins(pos, tri, twins, bounds, True))
+    return _run_forward(_OUTLINE, scene, color, int(intersections))
+
+
+_Kernels = tuple[dict[torch.dtype, int], dict[torch.dtype, int]]
+
+
+def _run_forward(kernels: _Kernels, scene: tuple[int, ...], color: Tensor, *options: int) -> tuple[Tensor]:
     image = native.empty(color.shape, color.dtype)
-    native.call(
-        _FORWARD[color.dtype],
-        *_scene(rast, pos, tri, twins),
-        color.data_ptr(),
-        image.data_ptr(),
-        color.shape[-1],
-    )
+    native.call(kernels[0][color.dtype], *scene, color.data_ptr(), image.data_ptr(), color.shape[-1], *options)
     return (image,)
 
 
 # ---- backward ---------------------------------------------------------------------------------------------
 
 
-def _backward(
+def _pixel_pair_backward(
     needs: Sequence[bool], inputs: Sequence[Any], outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> Sequence[Tensor | None]:
+    return _run_backward(_PIXEL_PAIR, needs, inputs, grads[0])
+
+
+def _outline_backward(
+    needs: Sequence[bool], inputs: Sequence[Any], outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> Sequence[Tensor | None]:
+    return _run_backward(_OUTLINE, needs, inputs, grads[0], int(inputs[7]))
+
+
+def _run_backward(
+    kernels: _Kernels, needs: Sequence[bool], inputs: Sequence[Any], d_image: Tensor | None, *options: int
+) -> Sequence[Tensor | None]:
     color, rast, pos, tri, twins, bounds, boost, _ = inputs
-    (d_image,) = grads
     if d_image is None or not (needs[0] or needs[2]):
         return (None,) * 8
     d_color = native.empty(color.shape, color.dtype) if needs[0] else None
     d_pos = native.empty(pos.shape, pos.dtype) if needs[2] else None
     native.call(
-        _BACKWARD[color.dtype],
+        kernels[1][color.dtype],
         *_scene(rast, pos, tri, _twins(pos, tri, twins, bounds, False)),
         color.data_ptr(),
         d_image.data_ptr(),
@@ -234,6 +282,7 @@ def _backward(
         None if d_pos is None else d_pos.data_ptr(),
         color.shape[-1],
         boost,
+        *options,
     )
     return d_color, None, d_pos, None, None, None, None, None
 
@@ -247,12 +296,21 @@ def _shapes(color: Tensor, *_: Any) -> tuple[Tensor, ...]:
 
 # ---- registration -----------------------------------------------------------------------------------------
 
-_primitive = Primitive(
+_INPUTS = "Tensor color, Tensor rast, Tensor pos, Tensor tri, Tensor? twins, Tensor? bounds, float boost"
+
+_pixel_pair = Primitive(
     "antialias",
-    "Tensor color, Tensor rast, Tensor pos, Tensor tri, "
-    "Tensor? twins, Tensor? bounds, float boost, bool strict",
-    _forward,
-    _backward,
+    f"{_INPUTS}, bool strict",
+    _pixel_pair_forward,
+    _pixel_pair_backward,
+    _shapes,
+    outputs=1,
+)
+_outline = Primitive(
+    "antialias_outline",
+    f"{_INPUTS}, bool intersections",
+    _outline_forward,
+    _outline_backward,
     _shapes,
     outputs=1,
 )

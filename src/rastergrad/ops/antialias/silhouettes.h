@@ -4,19 +4,9 @@
 #pragma once
 #include "formulas.h"
 #include "memory.h"
-#include "threads.h"
+#include "strips.h"
 
 RG_BEGIN
-
-template <class T> struct Scene {
-    const T* rast;         // [images][height][width][4]
-    const T* pos;          // [images or 1][vertices][4]
-    const int32_t* tri;    // [triangles][3]
-    const int32_t* twins;  // [triangles][3] half-edges, see topology.h
-    int64_t images, height, width, vertices, triangles;
-    int64_t pos_image_stride;  // elements between the vertices of two images; 0 when all share one table
-    int64_t threads;
-};
 
 template <class T> class Silhouettes {
   public:

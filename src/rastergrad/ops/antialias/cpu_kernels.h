@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// What op.py hands to the kernels of this room.
+#pragma once
+#include "strips.h"
+
+RG_BEGIN
+
+template <class T> struct ForwardArgs {
+    Scene<T> scene;
+    const T* color;  // [images][height][width][channels]
+    T* out;          // like color
+    int64_t channels;
+};
+
+template <class T> struct BackwardArgs {
+    Scene<T> scene;
+    const T* color;  // as in ForwardArgs
+    const T* d_out;  // like color
+    T* d_color;      // like color, or null: not wanted
+    T* d_pos;        // like pos, or null
+    int64_t channels;
+    double boost;    // of d_pos
+};
+
+template <class T> struct OutlineForwardArgs {
+    ForwardArgs<T> base;
+    int64_t intersections;  // whether surfaces that pass through each other are blended
+};
+template <class T> int64_t outline_forward(const OutlineForwardArgs<T>& a);
+
+template <class T> struct OutlineBackwardArgs {
+    BackwardArgs<T> base;
+    int64_t intersections;
+};
+template <class T> int64_t outline_backward(const OutlineBackwardArgs<T>& a);
+
+RG_END

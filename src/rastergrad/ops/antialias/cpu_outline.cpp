@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT
+// The outline method on the CPU. A strip of rows first lists its pairs and sums what they take off each pixel, then blends: how much of a
+// pixel is left is known only when all of its four pairs are. Pairs across two strips are found by both.
+#include "cpu_kernels.h"
+#include "formulas.h"
+#include "outline_pairs.h"
+#include "rows.h"
+#include "scatter.h"
+
+RG_BEGIN
+namespace {
+
+constexpr int64_t kForwardPixels = 16384, kBackwardPixels = 32768;  // backward looks two rows beyond its strip
+
+// The blended pairs that touch the rows [low, high), in order, and what they take off the pixels of these rows.
+template <class T> class StripPairs {
+  public:
+    StripPairs(const OutlineRule<T>& rule, const Scene<T>& s, int64_t image, int64_t low, int64_t high, Arena& arena)
+        : width_(s.width), low_(low), high_(high), taken_(static_cast<T*>(arena.take(size_t((high - low) * s.width) * sizeof(T)))), pairs_{nullptr, nullptr} {
+        memset(taken_, 0, size_t((high - low) * width_) * sizeof(T));
+        IdRows<T> ids(s.rast + image * s.height * s.width * 4, s.width, arena);
+        const auto nothing = [](int64_t) {};
+        walk_strip(ids, s.height, low, high, nothing, [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
+            Blend<T> blend;
+            if (!rule.examine(axis, row, column, id0, id1, blend)) return;
+            pairs_.push(arena, blend);
+            add(row, column, blend.taken0);
+            if (axis == Axis::kHorizontal) add(row, column + 1, blend.taken1);
+            else add(row + 1, column, blend.taken1);
+        }, nothing);
+    }
+    // Of a pixel in [low, high): everything that is taken off it.
+    T taken(int64_t row, int64_t column) const { return taken_[(row - low_) * width_ + column]; }
+    // visit(blend) for the pairs whose first pixel lies in `row`; rows come in order.
+    template <class Visit> void take_row(int64_t row, Visit&& visit) {
+        for (; piece_ || start(); piece_ = piece_->next, at_ = 0)
+            for (; at_ < piece_->used; at_++) {
+                const Blend<T>& blend = piece_->items()[at_];
+                if (blend.row > row) return;
+                if (blend.row == row) visit(blend);
+            }
+    }
+    template <class Visit> void for_each(Visit&& visit) const {
+        pairs_.for_each_piece([&](const Blend<T>* blends, int32_t count) {
+            for (int32_t i = 0; i < count; i++) visit(blends[i]);
+        });
+    }
+
+  private:
+    using List = PieceList<Blend<T>>;
+    int64_t width_, low_, high_;
+    T* taken_;
+    List pairs_;
+    typename List::Piece* piece_ = nullptr;
+    int32_t at_ = 0;
+    bool started_ = false;
+
+    bool start() {
+        if (started_) return false;
+        started_ = true;
+        piece_ = pairs_.first;
+        return piece_ != nullptr;
+    }
+    void add(int64_t row, int64_t column, T taken) {
+        if (row >= low_ && row < high_) taken_[(row - low_) * width_ + column] += taken;
+    }
+};
+
+// A pair with its two pixels: where they lie, and the rows in hand.
+template <class T> struct Ends {
+    int64_t row1, column1;
+    int64_t at0, at1;   // offsets in the image
+    T *pixel0, *pixel1; // in the rows in hand; null if that row belongs to another strip
+};
+template <class T> RG_FN Ends<T> ends_of(const RowPair<T>& rows, const Blend<T>& blend, int64_t width, int64_t channels) {
+    const bool vertical = blend.axis == Axis::kVertical;
+    Ends<T> e;
+    e.row1 = blend.row + vertical;
+    e.column1 = blend.column + !vertical;
+    e.at0 = (blend.row * width + blend.column) * channels;
+    e.at1 = (e.row1 * width + e.column1) * channels;
+    T* const row1 = vertical ? rows.second() : rows.first();
+    e.pixel0 = rows.first() ? rows.first() + blend.column * channels : nullptr;
+    e.pixel1 = row1 ? row1 + e.column1 * channels : nullptr;
+    return e;
+}
+
+template <class T>
+void forward_strip(const OutlineForwardArgs<T>& a, const OutlineEdges<T>& edges, int64_t image, int64_t begin, int64_t end) {
+    const Scene<T>& s = a.base.scene;
+    const int64_t channels = a.base.channels, width = s.width * channels;
+    const T* const color = a.base.color + image * s.height * width;
+    T* const out = a.base.out + image * s.height * width;
+    Arena arena;
+    const OutlineRule<T> rule(s, edges, image, a.intersections);
+    StripPairs<T> pairs(rule, s, image, begin, end, arena);
+    RowPair<T> rows(width, s.images * s.height * width * int64_t(sizeof(T)) >= kStreamBytes, arena);
+    for (int64_t row = begin - 1; row < end; row++) {
+        rows.advance(row + 1 < end ? color + (row + 1) * width : nullptr);
+        pairs.take_row(row, [&](const Blend<T>& b) {
+            const Ends<T> e = ends_of(rows, b, s.width, channels);
+            const T *color0 = color + e.at0, *color1 = color + e.at1;
+            if (e.pixel0 && b.taken0 > 0) {
+                const T weight = b.taken0 * proportion(pairs.taken(b.row, b.column));
+                for (int64_t c = 0; c < channels; c++) e.pixel0[c] += blend(weight, color0[c], color1[c]);
+            }
+            if (e.pixel1 && b.taken1 > 0) {
+                const T weight = b.taken1 * proportion(pairs.taken(e.row1, e.column1));
+                for (int64_t c = 0; c < channels; c++) e.pixel1[c] += blend(weight, color1[c], color0[c]);
+            }
+        });
+        if (row >= begin) rows.write_first(out + row * width);
+    }
+}
+
+// Gradients of the vertices behind one pair.
+template <class T> class VertexGradients {
+  public:
+    VertexGradients(const Scene<T>& s, const OutlineRule<T>& rule, int64_t image, RowScatter<T>& scatter, int worker, int64_t strip)
+        : rule_(rule), scatter_(scatter), worker_(worker), strip_(strip), base_(s.pos_image_stride ? image * s.vertices : 0) {}
+
+    // For the gradients of what is taken off the first and the second pixel.
+    void add(const Blend<T>& blend, T d_taken0, T d_taken1) {
+        if (blend.found.what == Between::kMeeting) {
+            add_meeting(blend, double(d_taken0), double(d_taken1));
+            return;
+        }
+        const PixelView<T, T> seen = rule_.template view<T>(blend.axis, blend.row, blend.column);
+        follow_outline<T>(rule_.mesh(), seen, blend.found, blend.axis == Axis::kVertical,
+            [&](const Piece<T>& piece, const Vec4<T>& p1, const Vec4<T>& p2, const Vec3<T>& line) {
+                if (piece.vertex1 < 0) return;
+                // Moving the outline along takes less off the first pixel and more off the second.
+                Vec4<T> d1{0, 0, 0, 0}, d2{0, 0, 0, 0};
+                stretch_adjoint(p1, p2, line, piece.of0.length, piece.of0.middle, -d_taken0, d1, d2);
+                stretch_adjoint(p1, p2, line, piece.of1.length, piece.of1.middle, d_taken1, d1, d2);
+                d1 = seen.adjoint(d1);
+                d2 = seen.adjoint(d2);
+                if (!finite(d1) || !finite(d2)) return;
+                append(piece.vertex1, d1);
+                append(piece.vertex2, d2);
+            });
+    }
+
+  private:
+    const OutlineRule<T>& rule_;
+    RowScatter<T>& scatter_;
+    int worker_;
+    int64_t strip_, base_;
+
+    template <class F> static bool finite(Vec4<F> d) { return is_finite(d.x) && is_finite(d.y) && is_finite(d.z) && is_finite(d.w); }
+    template <class F> void append(int32_t vertex, Vec4<F> d) {
+        if (d.x == 0 && d.y == 0 && d.z == 0 && d.w == 0) return;
+        T* to = scatter_.append(worker_, strip_, base_ + vertex);
+        to[0] = T(d.x);
+        to[1] = T(d.y);
+        to[2] = T(d.z);
+        to[3] = T(d.w);
+    }
+    void add_meeting(const Blend<T>& blend, double d_taken0, double d_taken1) {
+        const Meeting<double>& m = blend.meeting;
+        const PixelView<T, double> seen = rule_.template view<double>(blend.axis, blend.row, blend.column);
+        Vec4<double> p[2][3], d[2][3] = {};
+        corners_of(rule_.mesh(), seen, m.triangle0, p[0]);
+        corners_of(rule_.mesh(), seen, m.triangle1, p[1]);
+        const Vec3<double> plane0 = depth_plane(p[0]), plane1 = depth_plane(p[1]);
+        const double d_along = m.of1.length * d_taken1 - m.of0.length * d_taken0, d_gap = -d_along / (plane0.x - plane1.x);
+        depth_plane_adjoint(p[0], plane0, m.along, d_gap, d[0]);
+        depth_plane_adjoint(p[1], plane1, m.along, -d_gap, d[1]);
+        for (int side = 0; side < 2; side++)
+            for (int k = 0; k < 3; k++) {
+                d[side][k] = seen.adjoint(d[side][k]);
+                if (!finite(d[side][k])) return;
+            }
+        for (int side = 0; side < 2; side++)
+            for (int k = 0; k < 3; k++) append(rule_.mesh().corner(3 * (side == 0 ? m.triangle0 : m.triangle1) + k), d[side][k]);
+    }
+};
+
+template <class T>
+void backward_strip(const OutlineBackwardArgs<T>& a, const OutlineEdges<T>& edges, RowScatter<T>* scatter, int worker, int64_t strip,
+                    int64_t image, int64_t begin, int64_t end) {
+    const Scene<T>& s = a.base.scene;
+    const int64_t channels = a.base.channels, width = s.width * channels, first = image * s.height * width;
+    const T *const color = a.base.color + first, *const d_out = a.base.d_out + first;
+    Arena arena;
+    const OutlineRule<T> rule(s, edges, image, a.intersections);
+    // A pixel's neighbours in the rows above and below give it colour gradients, in proportion to what is taken off them.
+    StripPairs<T> pairs(rule, s, image, maximum(begin - 1, int64_t(0)), minimum(end + 1, s.height), arena);
+    const auto own = [=](int64_t row) { return row >= begin && row < end; };
+    // The gradient of one share of a pixel: how its colour changes toward the other one's.
+    const auto slope = [&](int64_t target, int64_t source) {
+        T sum = 0;
+        for (int64_t c = 0; c < channels; c++) {
+            const T g = d_out[target + c];
+            sum += select(g == T(0), T(0), g * (color[source + c] - color[target + c]));
+        }
+        return sum;
+    };
+    // Of pixels that give in proportion: the sum over all shares, by which each share weighs less as the others grow.
+    T* crowded = nullptr;
+    if (scatter) {
+        const auto note = [&](int64_t row, int64_t column, int64_t target, int64_t source, T taken) {
+            if (!own(row) || !(pairs.taken(row, column) > T(1)) || !(taken > T(0))) return;
+            if (!crowded) {
+                const size_t bytes = size_t((end - begin) * s.width) * sizeof(T);
+                crowded = static_cast<T*>(arena.take(bytes));
+                memset(crowded, 0, bytes);
+            }
+            crowded[(row - begin) * s.width + column] += taken * slope(target, source);
+        };
+        const RowPair<T> none(0, false, arena);
+        pairs.for_each([&](const Blend<T>& b) {
+            const Ends<T> e = ends_of(none, b, s.width, channels);
+            note(b.row, b.column, e.at0, e.at1, b.taken0);
+            note(e.row1, e.column1, e.at1, e.at0, b.taken1);
+        });
+    }
+    RowPair<T> rows(a.base.d_color ? width : 0, s.images * s.height * width * int64_t(sizeof(T)) >= kStreamBytes, arena);
+    for (int64_t row = begin - 2; row <= end; row++) {
+        const bool next = row + 1 >= begin && row + 1 < end;
+        if (a.base.d_color) rows.advance(next ? d_out + (row + 1) * width : nullptr);
+        pairs.take_row(row, [&](const Blend<T>& b) {
+            const Ends<T> e = ends_of(rows, b, s.width, channels);
+            // One share: the target's colour gradient, the source's, and the gradient of the share itself.
+            const auto give = [&](int64_t target_row, int64_t target_column, int64_t target, int64_t source, T* d_target, T* d_source, T taken) {
+                if (!(taken > T(0)) || target_row < begin - 1 || target_row > end) return T(0);
+                const T all = pairs.taken(target_row, target_column), part = proportion(all);
+                if (d_target || d_source)
+                    for (int64_t c = 0; c < channels; c++) {
+                        const T g = d_out[target + c], moved = select(g == T(0), T(0), taken * part * g);
+                        if (d_target) d_target[c] -= moved;
+                        if (d_source) d_source[c] += moved;
+                    }
+                if (!scatter || !own(target_row)) return T(0);
+                T d_taken = slope(target, source);
+                if (all > T(1)) d_taken -= part * crowded[(target_row - begin) * s.width + target_column];
+                return part * d_taken;
+            };
+            const T d_taken0 = give(b.row, b.column, e.at0, e.at1, e.pixel0, e.pixel1, b.taken0);
+            const T d_taken1 = give(e.row1, e.column1, e.at1, e.at0, e.pixel1, e.pixel0, b.taken1);
+            if (d_taken0 == T(0) && d_taken1 == T(0)) return;
+            VertexGradients<T>(s, rule, image, *scatter, worker, strip).add(b, d_taken0 * T(a.base.boost), d_taken1 * T(a.base.boost));
+        });
+        if (a.base.d_color && row >= begin && row < end) rows.write_first(a.base.d_color + first + row * width);
+    }
+}
+
+}  // namespace
+
+template <class T> int64_t outline_forward(const OutlineForwardArgs<T>& a) {
+    const Scene<T>& s = a.base.scene;
+    if (s.images * a.base.channels == 0) return 0;
+    const OutlineEdges<T> edges(s);
+    const Strips strips(s.height, s.width, kForwardPixels);
+    for_each_strip(s.threads, s.images, s.height, strips, [&](int, int64_t, int64_t image, int64_t begin, int64_t end) {
+        forward_strip(a, edges, image, begin, end);
+        stream_fence();
+    });
+    return 0;
+}
+
+template <class T> int64_t outline_backward(const OutlineBackwardArgs<T>& a) {
+    const Scene<T>& s = a.base.scene;
+    const int64_t vertex_rows = s.pos_image_stride ? s.images * s.vertices : s.vertices;
+    if (s.images * a.base.channels == 0) {
+        if (a.base.d_pos && vertex_rows) memset(a.base.d_pos, 0, size_t(vertex_rows) * 4 * sizeof(T));
+        return 0;
+    }
+    const OutlineEdges<T> edges(s);
+    const Strips strips(s.height, s.width, kBackwardPixels);
+    const auto run = [&](RowScatter<T>* scatter) {
+        for_each_strip(s.threads, s.images, s.height, strips, [&](int worker, int64_t strip, int64_t image, int64_t begin, int64_t end) {
+            backward_strip(a, edges, scatter, worker, strip, image, begin, end);
+            stream_fence();
+        });
+    };
+    if (!a.base.d_pos) {
+        run(nullptr);
+        return 0;
+    }
+    RowScatter<T> scatter(s.threads, s.images * strips.per_image, vertex_rows, 4);
+    run(&scatter);
+    scatter.sum_into(a.base.d_pos);
+    return 0;
+}
+
+template int64_t outline_forward(const OutlineForwardArgs<float>&);
+template int64_t outline_forward(const OutlineForwardArgs<double>&);
+template int64_t outline_backward(const OutlineBackwardArgs<float>&);
+template int64_t outline_backward(const OutlineBackwardArgs<double>&);
+
+RG_END

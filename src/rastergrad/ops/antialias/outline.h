@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+// What lies between two neighbouring pixels: an outline, the line in which two surfaces meet, or nothing (docs/definition.md 5.8). One lane of
+// work, for any processor; Mesh and View as in surface.h.
+#pragma once
+#include "surface.h"
+
+RG_BEGIN
+
+constexpr double kBorder = 0.5;  // between the two pixels, as seen from the first centre
+
+// A straight piece of an outline within the row of the pair, and what it takes off the two pixels.
+template <class F> struct Piece {
+    int32_t vertex1, vertex2;  // the edge's ends, or -1: the outline's last direction goes on without it
+    Share<F> of0, of1;
+};
+
+enum class Between { kNothing, kOutline, kMeeting };
+
+// What two walks have found. An outline edge crosses at distance `along` from the first centre.
+template <class F> struct Found {
+    Between what;
+    int32_t half_edge, below, above;
+    F along;
+    int32_t steps;
+    bool lost;  // by the limit of a walk
+};
+
+template <class F> RG_FN bool gave_up(const Walk<F>& w) { return w.end == WalkEnd::kLost && w.steps == kMostSteps; }
+
+// triangle0 and triangle1 are what the two pixels show, -1 for nothing. `view` is that from the first pixel, `back` from the second.
+template <class F, class Mesh, class View, class BackView>
+RG_FN Found<F> find_between(const Mesh& mesh, const View& view, const BackView& back, int32_t triangle0, int32_t triangle1) {
+    Found<F> found{Between::kNothing, -1, -1, -1, F(0), 0, false};
+    Walk<F> from0{WalkEnd::kLost, -1, -1, -1, {F(0), F(0), F(1)}, 0}, from1 = from0;
+    if (triangle0 >= 0) from0 = walk<F>(mesh, view, triangle0, triangle1, F(1));
+    if (from0.end != WalkEnd::kNeighbour && triangle1 >= 0) from1 = walk<F>(mesh, back, triangle1, triangle0, F(1));
+    found.steps = from0.steps + from1.steps;
+    found.lost = gave_up(from0) || gave_up(from1);
+    if (from0.end == WalkEnd::kNeighbour || from1.end == WalkEnd::kNeighbour) return found;
+    const bool hit0 = from0.end == WalkEnd::kOutline, hit1 = from1.end == WalkEnd::kOutline;
+    if (!hit0 && !hit1) {
+        if (from0.end == WalkEnd::kGoal && from1.end == WalkEnd::kGoal) found.what = Between::kMeeting;
+        return found;
+    }
+    // Of two surfaces that end the nearer one hides what the other does.
+    const bool first = hit0 && !(hit1 && from1.at.z * from0.at.w < from0.at.z * from1.at.w);
+    const Walk<F>& hit = first ? from0 : from1;
+    const F distance = hit.at.along / hit.at.w;
+    found.what = Between::kOutline;
+    found.half_edge = hit.half_edge;
+    found.below = hit.below;
+    found.above = hit.above;
+    found.along = first ? distance : F(1) - distance;
+    return found;
+}
+
+// Calls emit(piece, p1, p2, line) for each piece of the outline within the row, from the crossing up and from the crossing down.
+// `strictly`: see is_steep.
+template <class F, class Mesh, class View, class Emit>
+RG_FN void follow_outline(const Mesh& mesh, const View& view, const Found<F>& found, bool strictly, Emit&& emit) {
+    for (int way = 0; way < 2; way++) {
+        const F sign = way == 0 ? F(1) : F(-1);
+        const F row_end = F(0.5) * sign;
+        int32_t h = found.half_edge, from = way == 0 ? found.below : found.above, to = way == 0 ? found.above : found.below;
+        Vec4<F> p_from = view.at(from), p_to = view.at(to);
+        Vec3<F> line = line_through(p_from, p_to);
+        F along = found.along, across = F(0);
+        bool whole = false;
+        for (int edges = 0; edges < kMostOutlineEdges; edges++) {
+            const F end = p_to.w > F(0) ? p_to.y / p_to.w : sign * F(1e30);
+            whole = !(sign * end < F(0.5));
+            const F until = whole ? row_end : end;
+            const bool steep = is_steep(line, strictly) && line.x != F(0);
+            if (steep && sign * until > sign * across) {
+                const F u0 = along_at(line, across) - F(kBorder), u1 = along_at(line, until) - F(kBorder);
+                emit(Piece<F>{from, to, share_of(-u0, -u1, across, until), share_of(u0, u1, across, until)}, p_from, p_to, line);
+            }
+            along = whole ? (line.x != F(0) ? along_at(line, until) : along) : p_to.x / p_to.w;
+            across = until;
+            if (whole) break;
+            int32_t next = -1;
+            const int32_t edge = next_outline_edge(mesh, h, from, next);
+            if (edge < 0) break;
+            const Vec4<F> p_next = view.at(next);
+            const Vec3<F> next_line = line_through(p_to, p_next);
+            // It goes on as long as it leads on through the row and does not turn back.
+            if (!(sign * direction(next_line).y > F(0)) || !(dot(direction(line), direction(next_line)) > F(0))) break;
+            if (!(abs_of(along - found.along) <= F(1.5))) break;
+            h = edge;
+            from = to;
+            to = next;
+            p_from = p_to;
+            p_to = p_next;
+            line = next_line;
+        }
+        if (!whole && sign * row_end > sign * across) {
+            const F u = minimum(maximum(along - F(kBorder), F(-1)), F(1));
+            emit(Piece<F>{-1, -1, share_of(-u, -u, across, row_end), share_of(u, u, across, row_end)}, p_from, p_to, line);
+        }
+    }
+}
+
+// Where two surfaces pass through each other between the centres, and the triangles that do so there.
+template <class F> struct Meeting {
+    int32_t triangle0, triangle1;
+    F along;
+    Share<F> of0, of1;
+};
+
+template <class F, class Mesh, class View> RG_FN void corners_of(const Mesh& mesh, const View& view, int32_t triangle, Vec4<F> (&p)[3]) {
+    for (int k = 0; k < 3; k++) p[k] = view.at(mesh.corner(3 * triangle + k));
+}
+template <class F, class Mesh, class View> RG_FN Vec3<F> plane_of(const Mesh& mesh, const View& view, int32_t triangle) {
+    Vec4<F> p[3];
+    corners_of(mesh, view, triangle, p);
+    return depth_plane(p);
+}
+
+template <class Mesh> RG_FN bool share_a_vertex(const Mesh& mesh, int32_t a, int32_t b) {
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 3; j++)
+            if (mesh.corner(3 * a + i) == mesh.corner(3 * b + j)) return true;
+    return false;
+}
+
+template <class F> RG_FN bool is_steep_gap(Vec3<F> gap, bool strictly) {
+    return strictly ? abs_of(gap.x) > abs_of(gap.y) : abs_of(gap.x) >= abs_of(gap.y);
+}
+
+// Whether the planes of the triangles that the two pixels show change places between the centres.
+template <class F, class Mesh, class View>
+RG_FN bool find_meeting(const Mesh& mesh, const View& view, int32_t triangle0, int32_t triangle1, bool strictly, Meeting<F>& m) {
+    const Vec3<F> plane0 = plane_of<F>(mesh, view, triangle0), plane1 = plane_of<F>(mesh, view, triangle1);
+    if (!change_places(plane0, plane1) || !is_steep_gap(plane0 - plane1, strictly)) return false;
+    m.triangle0 = triangle0;
+    m.triangle1 = triangle1;
+    m.along = minimum(maximum(meeting_point(plane0, plane1), F(0)), F(1));
+    return true;
+}
+// Where triangles are smaller than a pixel others lie at the meeting than at the centres: asks those, once.
+template <class F, class Mesh, class View, class BackView>
+RG_FN void refine_meeting(const Mesh& mesh, const View& view, const BackView& back, bool strictly, Meeting<F>& m) {
+    constexpr int32_t kNone = -2;
+    const Walk<F> to0 = walk<F>(mesh, view, m.triangle0, kNone, m.along), to1 = walk<F>(mesh, back, m.triangle1, kNone, F(1) - m.along);
+    if (to0.end == WalkEnd::kGoal && to1.end == WalkEnd::kGoal) {
+        const int32_t there0 = to0.half_edge / 3, there1 = to1.half_edge / 3;
+        const Vec3<F> plane0 = plane_of<F>(mesh, view, there0), plane1 = plane_of<F>(mesh, view, there1);
+        const F along = meeting_point(plane0, plane1);
+        if ((plane0 - plane1).x > kCoincident<F> && is_steep_gap(plane0 - plane1, strictly) && along >= F(0) && along <= F(1)) {
+            m.triangle0 = there0;
+            m.triangle1 = there1;
+            m.along = along;
+        }
+    }
+    const F u = m.along - F(kBorder);
+    m.of0 = share_of(-u, -u, F(-0.5), F(0.5));
+    m.of1 = share_of(u, u, F(-0.5), F(0.5));
+}
+
+RG_END

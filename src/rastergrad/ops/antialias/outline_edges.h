@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+// Where surfaces end on the screen, worked out once per mesh and image: a byte per triangle that tells which of its edges are outlines
+// (borders and folds), and a coarse map of the pixels that outlines pass, so that the inside of a surface costs next to nothing.
+#pragma once
+#include "memory.h"
+#include "outline.h"
+#include "strips.h"
+
+RG_BEGIN
+
+template <class T> class OutlineEdges {
+  public:
+    explicit OutlineEdges(const Scene<T>& s)
+        : s_(s), half_{T(s.width) / 2, T(s.height) / 2}, tables_(s.pos_image_stride ? s.images : 1),
+          cells_across_((s.width + kCell - 1) / kCell), cells_(cells_across_ * ((s.height + kCell - 1) / kCell)),
+          edges_(size_t(tables_ * s.triangles)), map_(size_t(tables_ * cells_)) {
+        if (map_.data()) memset(map_.data(), 0, size_t(tables_ * cells_));
+        find_edges();
+    }
+
+    // [triangles]; bit k: the edge opposite to corner k is an outline.
+    const uint8_t* edges(int64_t image) const { return edges_.data() + table_of(image) * s_.triangles; }
+    // Whether an outline may pass the pixel or its neighbours' centres.
+    RG_FN bool may_pass(int64_t image, int64_t column, int64_t row) const {
+        return map_.data()[table_of(image) * cells_ + row / kCell * cells_across_ + column / kCell];
+    }
+
+  private:
+    static constexpr int64_t kCell = 8;       // pixels
+    static constexpr int64_t kChunk = 4096;   // triangles
+    static constexpr T kMargin = T(0.25);     // pixels: the reach of a crossing, 1/16, and rounding
+    const Scene<T>& s_;
+    Vec2<T> half_;
+    int64_t tables_, cells_across_, cells_;
+    mutable Block<uint8_t> edges_, map_;
+
+    int64_t table_of(int64_t image) const { return s_.pos_image_stride ? image : 0; }
+    RG_FN const T* vertex(int64_t table, int32_t v) const { return s_.pos + table * s_.pos_image_stride + 4 * int64_t(v); }
+
+    void find_edges() {
+        Block<uint8_t> facing_back(size_t(tables_ * s_.triangles));
+        for_each_part([&](int64_t table, int64_t begin, int64_t end) { find_facing(table, begin, end, facing_back.data() + table * s_.triangles); });
+        for_each_part([&](int64_t table, int64_t begin, int64_t end) {
+            uint8_t* const edges = edges_.data() + table * s_.triangles;
+            for (int64_t t = begin; t < end; t++) edges[t] = find_outlines(table, int32_t(t), facing_back.data() + table * s_.triangles);
+        });
+    }
+    // body(table, first triangle, triangle after the last)
+    template <class Body> void for_each_part(Body&& body) const {
+        const int64_t parts = (s_.triangles + kChunk - 1) / kChunk;
+        parallel_for(s_.threads, tables_ * parts, 1, [&](int, int64_t from, int64_t to) {
+            for (int64_t i = from; i < to; i++) {
+                const int64_t begin = i % parts * kChunk;
+                body(i / parts, begin, minimum(begin + kChunk, s_.triangles));
+            }
+        });
+    }
+
+    // 1 where a triangle shows its back; sixteen at a time.
+    void find_facing(int64_t table, int64_t begin, int64_t end, uint8_t* facing_back) const {
+        for (int64_t i = begin; i < end; i += kLanes) {
+            Vec3<Lanes<T>> p[3];
+            for (int k = 0; k < 3; k++) {
+                const Columns4<T> c = load_columns<T>([&](int l) { return vertex(table, s_.tri[3 * minimum(i + l, end - 1) + k]); });
+                p[k] = {c.x, c.y, c.w};
+            }
+            const unsigned back = mask_bits(facing(p[0], p[1], p[2]) < Lanes<T>(T(0)));
+            for (int l = 0; l < kLanes && i + l < end; l++) facing_back[i + l] = uint8_t(back >> l & 1);
+        }
+    }
+
+    uint8_t find_outlines(int64_t table, int32_t triangle, const uint8_t* facing_back) const {
+        const int32_t* corner = s_.tri + 3 * int64_t(triangle);
+        unsigned bits = 0;
+        for (int k = 0; k < 3; k++) {
+            const int32_t half_edge = 3 * triangle + k, twin = s_.twins[half_edge];
+            const int32_t start = corner[(k + 1) % 3], end = corner[(k + 2) % 3];
+            // Twins of another mesh may point anywhere: then the edge counts as a border.
+            const bool border = twin < 0 || twin >= 3 * s_.triangles;
+            if (!border) {
+                // Neighbours wound alike run along their edge in opposite directions; otherwise one of them shows its other side.
+                const bool alike = s_.tri[next_corner(twin)] == end;
+                if ((facing_back[triangle] == facing_back[twin / 3]) == alike) continue;
+            }
+            bits |= 1u << k;
+            if (border || half_edge < twin) mark(table, vertex(table, start), vertex(table, end));
+        }
+        return uint8_t(bits);
+    }
+
+    // Marks the cells that the edge passes.
+    void mark(int64_t table, const T* a, const T* b) const {
+        if (!(a[3] > T(0))) { const T* c = a; a = b; b = c; }
+        if (!(a[3] > T(0))) return;
+        const T width = T(s_.width), height = T(s_.height);
+        const Vec2<T> corner{-half_.x, -half_.y};
+        const Vec4<T> p = seen_from({a[0], a[1], a[2], a[3]}, half_, corner), q = seen_from({b[0], b[1], b[2], b[3]}, half_, corner);
+        const Vec3<T> line = line_through(p, q);
+        const T x0 = p.x / p.w, y0 = p.y / p.w;
+        // The far end; behind the eye it lies at infinity on the screen.
+        const T x1 = q.w > T(0) ? q.x / q.w : direction(line).x * T(1e30), y1 = q.w > T(0) ? q.y / q.w : direction(line).y * T(1e30);
+        const T low = maximum(minimum(y0, y1) - kMargin, T(0)), high = minimum(maximum(y0, y1) + kMargin, height - T(0.5));
+        const T left = maximum(minimum(x0, x1) - kMargin, T(0)), right = minimum(maximum(x0, x1) + kMargin, width - T(0.5));
+        if (!(low <= high) || !(left <= right)) return;
+        uint8_t* const map = map_.data() + table * cells_;
+        for (int64_t r = int64_t(low) / kCell; r <= int64_t(high) / kCell; r++) {
+            const T enter = along_at(line, maximum(low, T(r * kCell) - kMargin));
+            const T leave = along_at(line, minimum(high, T((r + 1) * kCell) + kMargin));
+            // Level lines have no crossing worth the name: then all of the edge's own extent.
+            const bool known = is_finite(enter) && is_finite(leave) && abs_of(line.x) * T(256) > abs_of(line.y);
+            const T from = known ? maximum(minimum(enter, leave) - kMargin, left) : left, to = known ? minimum(maximum(enter, leave) + kMargin, right) : right;
+            for (int64_t c = int64_t(from) / kCell; c <= int64_t(to) / kCell && from <= to; c++)
+                __atomic_store_n(map + r * cells_across_ + c, uint8_t(1), __ATOMIC_RELAXED);
+        }
+    }
+};
+
+RG_END

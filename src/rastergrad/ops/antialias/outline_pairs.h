@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+// The outline rule on the CPU: a mesh and its views for the lane functions of outline.h, and which pairs need asking at all.
+#pragma once
+#include "outline_edges.h"
+
+RG_BEGIN
+
+struct MeshTables {
+    const int32_t *tri, *twins;
+    const uint8_t* edges;  // see OutlineEdges
+    RG_FN int32_t corner(int32_t h) const { return tri[h]; }
+    RG_FN int32_t twin(int32_t h) const { return twins[h]; }
+    RG_FN bool ends_at(int32_t h) const { return edges[h / 3] >> (h % 3) & 1; }
+    RG_FN bool adjoins(int32_t t, int32_t other) const {
+        for (int k = 0; k < 3; k++) {
+            const int32_t twin = twins[3 * int64_t(t) + k];
+            if (twin >= 0 && twin / 3 == other) return true;
+        }
+        return false;
+    }
+    // Over an edge at which the surface goes on.
+    RG_FN bool continues_to(int32_t t, int32_t other) const {
+        for (int k = 0; k < 3; k++)
+            if (!(edges[t] >> k & 1) && twins[3 * int64_t(t) + k] / 3 == other) return true;
+        return false;
+    }
+};
+
+// Vertices as seen from a pixel toward the next one in a row, or, turned, in a column.
+template <class T, class F> struct PixelView {
+    const T* pos;
+    Vec2<F> half, origin;
+    bool vertical;
+    RG_FN Vec4<F> at(int32_t v) const {
+        const T* p = pos + 4 * int64_t(v);
+        const Vec4<F> seen = seen_from(Vec4<F>{F(p[0]), F(p[1]), F(p[2]), F(p[3])}, half, origin);
+        return vertical ? turned(seen) : seen;
+    }
+    // Adds what a gradient of at(v) is for the clip-space vertex.
+    RG_FN Vec4<F> adjoint(Vec4<F> d) const { return seen_from_adjoint(half, origin, vertical ? turned(d) : d); }
+};
+template <class View> struct BackView {
+    const View& view;
+    RG_FN auto at(int32_t v) const { return from_second(view.at(v)); }
+};
+
+// A pair that is blended.
+template <class T> struct Blend {
+    int64_t row;
+    int32_t column;
+    Axis axis;
+    T taken0, taken1;          // of the first pixel for the second one's colour, and the other way round
+    Found<T> found;            // an outline, or ...
+    Meeting<double> meeting;   // ... two surfaces that meet: their depths are too alike for float32
+};
+
+template <class T> class OutlineRule {
+  public:
+    OutlineRule(const Scene<T>& scene, const OutlineEdges<T>& edges, int64_t image, bool intersections)
+        : s_(scene), edges_(edges), image_(image), intersections_(intersections), mesh_{scene.tri, scene.twins, edges.edges(image)},
+          pos_(scene.pos + image * scene.pos_image_stride) {}
+
+    RG_FN const MeshTables& mesh() const { return mesh_; }
+    template <class F> RG_FN PixelView<T, F> view(Axis axis, int64_t row, int64_t column) const {
+        const Vec2<F> half{F(s_.width) / 2, F(s_.height) / 2};
+        return {pos_, half, {F(column) + F(0.5) - half.x, F(row) + F(0.5) - half.y}, axis == Axis::kVertical};
+    }
+
+    RG_FN bool examine(Axis axis, int64_t row, int64_t column, T id0, T id1, Blend<T>& blend) const {
+        const int32_t triangle0 = s_.triangle_of(id0), triangle1 = s_.triangle_of(id1);
+        const bool vertical = axis == Axis::kVertical, both = triangle0 >= 0 && triangle1 >= 0;
+        const bool outline = edges_.may_pass(image_, column, row) || edges_.may_pass(image_, column + !vertical, row + vertical);
+        if (outline ? triangle0 == triangle1 : !(both && intersections_)) return false;
+        if (both && (outline ? mesh_.continues_to(triangle0, triangle1) : share_a_vertex(mesh_, triangle0, triangle1))) return false;
+        return look(axis, row, column, triangle0, triangle1, outline, blend);
+    }
+
+  private:
+    const Scene<T>& s_;
+    const OutlineEdges<T>& edges_;
+    int64_t image_;
+    bool intersections_;
+    MeshTables mesh_;
+    const T* pos_;
+
+    bool look(Axis axis, int64_t row, int64_t column, int32_t triangle0, int32_t triangle1, bool outline, Blend<T>& blend) const {
+        const bool vertical = axis == Axis::kVertical;
+        const PixelView<T, double> exact = view<double>(axis, row, column);
+        // Without an outline near, only surfaces that change places are worth a walk.
+        if (!outline && !find_meeting(mesh_, exact, triangle0, triangle1, vertical, blend.meeting)) return false;
+        const PixelView<T, T> seen = view<T>(axis, row, column);
+        blend.found = find_between<T>(mesh_, seen, BackView<PixelView<T, T>>{seen}, triangle0, triangle1);
+        blend.row = row;
+        blend.column = int32_t(column);
+        blend.axis = axis;
+        blend.taken0 = blend.taken1 = 0;
+        if (blend.found.what == Between::kOutline) {
+            follow_outline<T>(mesh_, seen, blend.found, vertical, [&](const Piece<T>& piece, const Vec4<T>&, const Vec4<T>&, const Vec3<T>&) {
+                blend.taken0 += piece.of0.area;
+                blend.taken1 += piece.of1.area;
+            });
+        } else if (blend.found.what == Between::kMeeting && intersections_) {
+            if (outline && (share_a_vertex(mesh_, triangle0, triangle1) ||
+                            !find_meeting(mesh_, exact, triangle0, triangle1, vertical, blend.meeting))) return false;
+            refine_meeting(mesh_, exact, BackView<PixelView<T, double>>{exact}, vertical, blend.meeting);
+            blend.taken0 = T(blend.meeting.of0.area);
+            blend.taken1 = T(blend.meeting.of1.area);
+        } else {
+            return false;
+        }
+        return is_finite(blend.taken0) && is_finite(blend.taken1) && (blend.taken0 > 0 || blend.taken1 > 0);
+    }
+};
+
+RG_END

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+// An image cut into strips of rows, and the pairs of neighbouring pixels in them whose ids differ, found 16 at a time.
+#pragma once
+#include "arena.h"
+#include "lanes.h"
+#include "quads.h"
+#include "threads.h"
+#include "triangle_id.h"
+
+RG_BEGIN
+
+template <class T> struct Scene {
+    const T* rast;         // [images][height][width][4]
+    const T* pos;          // [images or 1][vertices][4]
+    const int32_t* tri;    // [triangles][3]
+    const int32_t* twins;  // [triangles][3] half-edges, see topology.h
+    int64_t images, height, width, vertices, triangles;
+    int64_t pos_image_stride;  // elements between the vertices of two images; 0 when all share one table
+    int64_t threads;
+
+    RG_FN int32_t triangle_of(T id) const {
+        const int32_t triangle = decode_id(id);
+        return triangle < triangles ? triangle : -1;
+    }
+};
+
+constexpr int64_t kStreamBytes = int64_t(4) << 20;  // outputs above do not stay in the caches anyway
+
+// Rows of an image in strips of about `pixels`.
+struct Strips {
+    int64_t rows, per_image;
+    Strips(int64_t height, int64_t width, int64_t pixels)
+        : rows(maximum(pixels / width, int64_t(1))), per_image((height + rows - 1) / rows) {}
+};
+
+// body(worker, strip, image, first row, row after the last)
+template <class Body> void for_each_strip(int64_t threads, int64_t images, int64_t height, const Strips& strips, Body&& body) {
+    parallel_for(threads, images * strips.per_image, 1, [&](int worker, int64_t from, int64_t to) {
+        for (int64_t s = from; s < to; s++) {
+            const int64_t begin = s % strips.per_image * strips.rows;
+            body(worker, s, s / strips.per_image, begin, minimum(begin + strips.rows, height));
+        }
+    });
+}
+
+enum class Axis { kHorizontal, kVertical };
+
+// Two rows of ids at a time.
+template <class T> class IdRows {
+  public:
+    // `rast` is that of one image.
+    IdRows(const T* rast, int64_t width, Arena& arena) : rast_(rast), width_(width) {
+        const size_t padded = size_t((width + kLanes) / kLanes + 1) * kLanes;
+        ids_ = static_cast<T*>(arena.take(padded * sizeof(T)));
+        next_ids_ = static_cast<T*>(arena.take(padded * sizeof(T)));
+    }
+
+    // The ids that are compared with those of the row loaded before.
+    void load(int64_t row) {
+        T* swapped = ids_;
+        ids_ = next_ids_;
+        next_ids_ = swapped;
+        const T* from = rast_ + row * width_ * 4;
+        int64_t i = 0;
+        for (; i + kLanes <= width_; i += kLanes) load_columns<T>(from + 4 * i, 4).w.store(next_ids_ + i);
+        for (; i < width_; i++) next_ids_[i] = from[4 * i + 3];
+    }
+
+    // visit(column of the first pixel, its id, the other id) for pairs within the row loaded last, left to right, ...
+    template <class Visit> RG_FN void horizontal(Visit&& visit) const { scan(next_ids_, next_ids_ + 1, width_ - 1, visit); }
+    // ... and between the row before and the one loaded last.
+    template <class Visit> RG_FN void vertical(Visit&& visit) const { scan(ids_, next_ids_, width_, visit); }
+
+  private:
+    const T* rast_;
+    int64_t width_;
+    T *ids_, *next_ids_;
+
+    template <class Visit> static RG_FN void scan(const T* first, const T* second, int64_t count, Visit&& visit) {
+        for (int64_t i = 0; i < count; i += kLanes) {
+            unsigned differ = mask_bits(Lanes<T>::load(first + i) != Lanes<T>::load(second + i));
+            if (count - i < kLanes) differ &= (1u << (count - i)) - 1;
+            for (; differ; differ &= differ - 1) {
+                const int64_t column = i + __builtin_ctz(differ);
+                visit(column, first[column], second[column]);
+            }
+        }
+    }
+};
+
+// All pairs that touch a row of [begin, end): before(row), then visit(axis, row of the first pixel, column, id, id) for the pairs within
+// `row` and those to the next one, then after(row). Pairs to the row above the first come before all others, with before(begin - 1).
+template <class T, class Before, class Visit, class After>
+void walk_strip(IdRows<T>& ids, int64_t height, int64_t begin, int64_t end, Before&& before, Visit&& visit, After&& after) {
+    ids.load(begin ? begin - 1 : begin);
+    before(begin - 1);
+    if (begin) {
+        ids.load(begin);
+        ids.vertical([&](int64_t column, T id0, T id1) { visit(Axis::kVertical, begin - 1, column, id0, id1); });
+    }
+    for (int64_t row = begin; row < end; row++) {
+        before(row);
+        ids.horizontal([&](int64_t column, T id0, T id1) { visit(Axis::kHorizontal, row, column, id0, id1); });
+        if (row + 1 < height) {
+            ids.load(row + 1);
+            ids.vertical([&](int64_t column, T id0, T id1) { visit(Axis::kVertical, row, column, id0, id1); });
+        }
+        after(row);
+    }
+}
+
+RG_END
