@@ -93,14 +93,14 @@ template <class F> RG_FN void depth_plane_adjoint(const Vec4<F> (&p)[3], Vec3<F>
     }
 }
 
+// The depth of a plane, or the gap between two, on the line through both centres.
+template <class F> RG_FN F depth_at(Vec3<F> plane, F along) { return plane.x * along + plane.z; }
 // Surfaces whose depths change by less against each other from one centre to the next, eight steps of a float32 depth, coincide.
 template <class F> constexpr F kCoincident = F(9.5367431640625e-7);  // 2^-20
-// Two surfaces change places between the centres: the first is nearer at the first centre, the second at the second.
-template <class F> RG_FN mask_of<F> change_places(Vec3<F> first, Vec3<F> second) {
-    const Vec3<F> gap = first - second;
-    return (gap.z <= F(0)) & (gap.x + gap.z >= F(0)) & (gap.x > kCoincident<F>);
+// Horizontal pairs blend where two surfaces meet in a line at least as steep as a diagonal; vertical pairs take what is flatter.
+template <class F> RG_FN mask_of<F> is_steep_gap(Vec3<F> gap, bool strictly) {
+    return strictly ? abs_of(gap.x) > abs_of(gap.y) : abs_of(gap.x) >= abs_of(gap.y);
 }
-template <class F> RG_FN F meeting_point(Vec3<F> first, Vec3<F> second) { return -(first.z - second.z) / (first.x - second.x); }
 
 // A pixel of which more than all is taken gives what it has, in proportion.
 template <class F> RG_FN F proportion(F taken) { return F(1) / maximum(taken, F(1)); }

@@ -6,7 +6,8 @@
 
 RG_BEGIN
 
-constexpr double kBorder = 0.5;  // between the two pixels, as seen from the first centre
+constexpr double kBorder = 0.5;       // between the two pixels, as seen from the first centre
+constexpr int kMostMeetingSteps = 8;  // towards the point where two surfaces meet: one for each bend on the way, as a rule
 
 // A straight piece of an outline within the row of the pair, and what it takes off the two pixels.
 template <class F> struct Piece {
@@ -21,6 +22,7 @@ template <class F> struct Found {
     Between what;
     int32_t half_edge, below, above;
     F along;
+    int32_t under0, under1;  // what lies behind the first and the second pixel where two surfaces go on
     int32_t steps;
     bool lost;  // by the limit of a walk
 };
@@ -30,7 +32,7 @@ template <class F> RG_FN bool gave_up(const Walk<F>& w) { return w.end == WalkEn
 // triangle0 and triangle1 are what the two pixels show, -1 for nothing. `view` is that from the first pixel, `back` from the second.
 template <class F, class Mesh, class View, class BackView>
 RG_FN Found<F> find_between(const Mesh& mesh, const View& view, const BackView& back, int32_t triangle0, int32_t triangle1) {
-    Found<F> found{Between::kNothing, -1, -1, -1, F(0), 0, false};
+    Found<F> found{Between::kNothing, -1, -1, -1, F(0), -1, -1, 0, false};
     Walk<F> from0{WalkEnd::kLost, -1, -1, -1, {F(0), F(0), F(1)}, 0}, from1 = from0;
     if (triangle0 >= 0) from0 = walk<F>(mesh, view, triangle0, triangle1, F(1));
     if (from0.end != WalkEnd::kNeighbour && triangle1 >= 0) from1 = walk<F>(mesh, back, triangle1, triangle0, F(1));
@@ -39,7 +41,10 @@ RG_FN Found<F> find_between(const Mesh& mesh, const View& view, const BackView& 
     if (from0.end == WalkEnd::kNeighbour || from1.end == WalkEnd::kNeighbour) return found;
     const bool hit0 = from0.end == WalkEnd::kOutline, hit1 = from1.end == WalkEnd::kOutline;
     if (!hit0 && !hit1) {
-        if (from0.end == WalkEnd::kGoal && from1.end == WalkEnd::kGoal) found.what = Between::kMeeting;
+        if (from0.end != WalkEnd::kGoal || from1.end != WalkEnd::kGoal) return found;
+        found.what = Between::kMeeting;
+        found.under0 = from1.half_edge / 3;
+        found.under1 = from0.half_edge / 3;
         return found;
     }
     // Of two surfaces that end the nearer one hides what the other does.
@@ -95,7 +100,9 @@ RG_FN void follow_outline(const Mesh& mesh, const View& view, const Found<F>& fo
         }
         if (!whole && sign * row_end > sign * across) {
             const F u = minimum(maximum(along - F(kBorder), F(-1)), F(1));
-            emit(Piece<F>{-1, -1, share_of(-u, -u, across, row_end), share_of(u, u, across, row_end)}, p_from, p_to, line);
+            // Half of it: where the outline turns into the other direction the pairs of that direction go on as well.
+            const F height = F(0.5) * (row_end - across);
+            emit(Piece<F>{-1, -1, share_of(-u, -u, F(0), height), share_of(u, u, F(0), height)}, p_from, p_to, line);
         }
     }
 }
@@ -123,38 +130,39 @@ template <class Mesh> RG_FN bool share_a_vertex(const Mesh& mesh, int32_t a, int
     return false;
 }
 
-template <class F> RG_FN bool is_steep_gap(Vec3<F> gap, bool strictly) {
-    return strictly ? abs_of(gap.x) > abs_of(gap.y) : abs_of(gap.x) >= abs_of(gap.y);
-}
-
-// Whether the planes of the triangles that the two pixels show change places between the centres.
-template <class F, class Mesh, class View>
-RG_FN bool find_meeting(const Mesh& mesh, const View& view, int32_t triangle0, int32_t triangle1, bool strictly, Meeting<F>& m) {
-    const Vec3<F> plane0 = plane_of<F>(mesh, view, triangle0), plane1 = plane_of<F>(mesh, view, triangle1);
-    if (!change_places(plane0, plane1) || !is_steep_gap(plane0 - plane1, strictly)) return false;
-    m.triangle0 = triangle0;
-    m.triangle1 = triangle1;
-    m.along = minimum(maximum(meeting_point(plane0, plane1), F(0)), F(1));
-    return true;
-}
-// Where triangles are smaller than a pixel others lie at the meeting than at the centres: asks those, once.
-template <class F, class Mesh, class View, class BackView>
-RG_FN void refine_meeting(const Mesh& mesh, const View& view, const BackView& back, bool strictly, Meeting<F>& m) {
+// Whether the two surfaces change places between the centres: the first is nearer at the first centre, the second at the second. Between
+// them they may bend; the bracket of the meeting point is narrowed until both triangles there have been seen.
+template <class F, class Mesh, class View, class BackView, class Other>
+RG_FN bool find_meeting(const Mesh& mesh, const View& view, const BackView& back, int32_t triangle0, int32_t triangle1,
+                        const Found<Other>& found, bool strictly, Meeting<F>& m) {
     constexpr int32_t kNone = -2;
-    const Walk<F> to0 = walk<F>(mesh, view, m.triangle0, kNone, m.along), to1 = walk<F>(mesh, back, m.triangle1, kNone, F(1) - m.along);
-    if (to0.end == WalkEnd::kGoal && to1.end == WalkEnd::kGoal) {
+    F low = F(0), high = F(1);
+    const F gap_low = depth_at(plane_of<F>(mesh, view, triangle0), low) - depth_at(plane_of<F>(mesh, view, found.under0), low);
+    const F gap_high = depth_at(plane_of<F>(mesh, view, found.under1), high) - depth_at(plane_of<F>(mesh, view, triangle1), high);
+    if (!(gap_low <= F(0)) || !(gap_high >= F(0)) || !(gap_high - gap_low > kCoincident<F>)) return false;
+    m.triangle0 = m.triangle1 = -1;
+    F along = low - gap_low * (high - low) / (gap_high - gap_low);
+    bool is_root = false;  // of the two triangles seen last
+    Vec3<F> gap{F(0), F(0), F(0)};
+    for (int step = 0; step < kMostMeetingSteps; step++) {
+        const Walk<F> to0 = walk<F>(mesh, view, triangle0, kNone, along), to1 = walk<F>(mesh, back, triangle1, kNone, F(1) - along);
+        if (to0.end != WalkEnd::kGoal || to1.end != WalkEnd::kGoal) return false;
         const int32_t there0 = to0.half_edge / 3, there1 = to1.half_edge / 3;
-        const Vec3<F> plane0 = plane_of<F>(mesh, view, there0), plane1 = plane_of<F>(mesh, view, there1);
-        const F along = meeting_point(plane0, plane1);
-        if ((plane0 - plane1).x > kCoincident<F> && is_steep_gap(plane0 - plane1, strictly) && along >= F(0) && along <= F(1)) {
-            m.triangle0 = there0;
-            m.triangle1 = there1;
-            m.along = along;
-        }
+        if (is_root && there0 == m.triangle0 && there1 == m.triangle1) break;
+        m.triangle0 = there0;
+        m.triangle1 = there1;
+        gap = plane_of<F>(mesh, view, there0) - plane_of<F>(mesh, view, there1);
+        (depth_at(gap, along) <= F(0) ? low : high) = along;
+        const F root = -gap.z / gap.x;
+        is_root = gap.x > F(0) && root >= low && root <= high;
+        along = is_root ? root : F(0.5) * (low + high);
     }
-    const F u = m.along - F(kBorder);
+    if (!is_root || !(gap.x > kCoincident<F>) || !is_steep_gap(gap, strictly)) return false;
+    m.along = along;
+    const F u = along - F(kBorder);
     m.of0 = share_of(-u, -u, F(-0.5), F(0.5));
     m.of1 = share_of(u, u, F(-0.5), F(0.5));
+    return true;
 }
 
 RG_END

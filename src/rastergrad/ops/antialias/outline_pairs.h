@@ -85,9 +85,6 @@ template <class T> class OutlineRule {
 
     bool look(Axis axis, int64_t row, int64_t column, int32_t triangle0, int32_t triangle1, bool outline, Blend<T>& blend) const {
         const bool vertical = axis == Axis::kVertical;
-        const PixelView<T, double> exact = view<double>(axis, row, column);
-        // Without an outline near, only surfaces that change places are worth a walk.
-        if (!outline && !find_meeting(mesh_, exact, triangle0, triangle1, vertical, blend.meeting)) return false;
         const PixelView<T, T> seen = view<T>(axis, row, column);
         blend.found = find_between<T>(mesh_, seen, BackView<PixelView<T, T>>{seen}, triangle0, triangle1);
         blend.row = row;
@@ -100,9 +97,10 @@ template <class T> class OutlineRule {
                 blend.taken1 += piece.of1.area;
             });
         } else if (blend.found.what == Between::kMeeting && intersections_) {
-            if (outline && (share_a_vertex(mesh_, triangle0, triangle1) ||
-                            !find_meeting(mesh_, exact, triangle0, triangle1, vertical, blend.meeting))) return false;
-            refine_meeting(mesh_, exact, BackView<PixelView<T, double>>{exact}, vertical, blend.meeting);
+            if (outline && share_a_vertex(mesh_, triangle0, triangle1)) return false;
+            const PixelView<T, double> exact = view<double>(axis, row, column);
+            if (!find_meeting(mesh_, exact, BackView<PixelView<T, double>>{exact}, triangle0, triangle1, blend.found, vertical, blend.meeting))
+                return false;
             blend.taken0 = T(blend.meeting.of0.area);
             blend.taken1 = T(blend.meeting.of1.area);
         } else {
