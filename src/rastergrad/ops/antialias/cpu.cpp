@@ -145,6 +145,8 @@ constexpr Kernel kAntialiasKernels[] = {
     RG_KERNEL("outline_forward_f64", OutlineForwardArgs<double>, outline_forward<double>),
     RG_KERNEL("outline_backward_f32", OutlineBackwardArgs<float>, outline_backward<float>),
     RG_KERNEL("outline_backward_f64", OutlineBackwardArgs<double>, outline_backward<double>),
+    RG_KERNEL("outline_counts_f32", OutlineCountArgs<float>, count_outlines<float>),
+    RG_KERNEL("outline_counts_f64", OutlineCountArgs<double>, count_outlines<double>),
     RG_KERNEL("antialias_topology", TopologyArgs, build_topology),
     RG_KERNEL("antialias_fingerprint", FingerprintArgs, fingerprint),
 };

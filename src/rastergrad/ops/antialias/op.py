@@ -130,7 +130,7 @@ def blend(
     color, rast, pos = check.prepared(color, dtype), check.prepared(rast, dtype), check.prepared(pos, dtype)
     if dispatch.resolve(name, backend, device) == "reference":
         if strict:
-            _check_indices(tri, pos.shape[-2])
+            _check_indices(name, tri, pos.shape[-2])
         opposites = None if topology is None else _opposites(topology, tri)
         return reference.antialias(color, rast, pos, tri.long(), opposites, pos_gradient_boost=boost)
     twins, bounds = (None, None) if topology is None else (topology.twins, topology.bounds)
@@ -167,14 +167,14 @@ def _boost(value: Any) -> float:
         ) from None
 
 
-def _check_indices(tri: Tensor, vertices: int) -> None:
+def _check_indices(function: str, tri: Tensor, vertices: int) -> None:
     """Refuse vertex indices out of range."""
     bad = ((tri < 0) | (tri >= vertices)).any(1)
     if not bool(bad.any()):
         return
     first = int(bad.nonzero()[0, 0])
     raise ValueError(
-        f"antialias: `tri` must hold indices in [0, {vertices}), as `pos` has {vertices} vertices; "
+        f"{function}: `tri` must hold indices in [0, {vertices}), as `pos` has {vertices} vertices; "
         f"got {check.numbers(tri[first])} in triangle {first}. Pass the `pos` and `tri` that were rasterised."
     )
 
@@ -192,7 +192,10 @@ _PIXEL_PAIR = native.kernels("antialias_forward"), native.kernels("antialias_bac
 _OUTLINE = native.kernels("outline_forward"), native.kernels("outline_backward")
 
 
-def _twins(pos: Tensor, tri: Tensor, twins: Tensor | None, bounds: Tensor | None, strict: bool) -> Tensor:
+def usable_twins(
+    function: str, pos: Tensor, tri: Tensor, twins: Tensor | None, bounds: Tensor | None, strict: bool
+) -> Tensor:
+    """The twins given, or those of `tri`; none of a triangle that has an index out of range."""
     vertices = pos.shape[-2]
     if twins is None or bounds is None:
         twins, bounds = built(tri, vertices)
@@ -200,12 +203,13 @@ def _twins(pos: Tensor, tri: Tensor, twins: Tensor | None, bounds: Tensor | None
     if lowest >= 0 and highest < vertices:
         return twins
     if strict:
-        _check_indices(tri, vertices)
+        _check_indices(function, tri, vertices)
     # Bad triangles that a given topology has entered must not hide the neighbours of good ones.
     return built(tri, vertices)[0]
 
 
-def _scene(rast: Tensor, pos: Tensor, tri: Tensor, twins: Tensor) -> tuple[int, ...]:
+def scene_fields(rast: Tensor, pos: Tensor, tri: Tensor, twins: Tensor) -> tuple[int, ...]:
+    """The fields of a kernel's `Scene`."""
     images, height, width, _ = rast.shape
     vertices = pos.shape[-2]
     pointers = rast.data_ptr(), pos.data_ptr(), tri.data_ptr(), twins.data_ptr()
@@ -223,7 +227,7 @@ def _pixel_pair_forward(
     boost: float,
     strict: bool,
 ) -> tuple[Tensor, ...]:
-    scene = _scene(rast, pos, tri, _twins(pos, tri, twins, bounds, strict))
+    scene = scene_fields(rast, pos, tri, usable_twins("antialias", pos, tri, twins, bounds, strict))
     return _run_forward(_PIXEL_PAIR, scene, color)
 
 
@@ -237,7 +241,7 @@ def _outline_forward(
     boost: float,
     intersections: bool,
 ) -> tuple[Tensor, ...]:
-    scene = _scene(rast, pos, tri, _twins(pos, tri, twins, bounds, True))
+    scene = scene_fields(rast, pos, tri, usable_twins("antialias", pos, tri, twins, bounds, True))
     return _run_forward(_OUTLINE, scene, color, int(intersections))
 
 
@@ -275,7 +279,7 @@ def _run_backward(
     d_pos = native.empty(pos.shape, pos.dtype) if needs[2] else None
     native.call(
         kernels[1][color.dtype],
-        *_scene(rast, pos, tri, _twins(pos, tri, twins, bounds, False)),
+        *scene_fields(rast, pos, tri, usable_twins("antialias", pos, tri, twins, bounds, False)),
         color.data_ptr(),
         d_image.data_ptr(),
         None if d_color is None else d_color.data_ptr(),
