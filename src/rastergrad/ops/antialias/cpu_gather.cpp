@@ -197,10 +197,11 @@ template <class T> void gather_strip(const GatherArgs<T>& a, Orders& orders, int
 
 // ---- backward --------------------------------------------------------------------------------------------------
 
-// The sub-samples of coarse row y that took a colour from rows [begin, end), left to right.
+// Adds up what the sub-samples of coarse row y took from rows [begin, end), left to right.
 template <class T, class Channels>
 RG_FN void return_row(const GatherBackwardArgs<T>& a, Channels channels, int64_t image, int64_t y, int64_t begin, int64_t end) {
     const int64_t k = a.scale, row_size = a.width * channels;
+    const bool is_own_row = y >= begin && y < end;
     T* const d_row = a.d_color + (image * a.height + y) * row_size;
     int64_t steps[kCandidates];
     bool inside[kCandidates];
@@ -211,14 +212,18 @@ RG_FN void return_row(const GatherBackwardArgs<T>& a, Channels channels, int64_t
     }
     for (int64_t i = 0; i < k; i++) {
         const int64_t first = ((image * a.height + y) * k + i) * k * a.width;
-        const uint8_t* source = a.source + first;
-        const T* g = a.d_fine + first * channels;
-        for (int64_t column = 0; column < a.width; column++)
-            for (int64_t j = 0; j < k; j++, source++, g += channels) {
-                if (!inside[*source]) continue;
-                T* const to = d_row + column * channels + steps[*source];
-                for (int64_t c = 0; c < channels; c++) to[c] += g[c];
+        const uint8_t* const source = a.source + first;
+        const T* const g = a.d_fine + first * channels;
+        for (int64_t column = 0, x = 0; column < a.width; column++) {
+            T* const to = d_row + column * channels;
+            for (const int64_t next = x + k; x < next; x++) {
+                const int candidate = source[x];
+                if (candidate == kOwnPixel && is_own_row)
+                    for (int64_t c = 0; c < channels; c++) to[c] += g[x * channels + c];
+                else if (inside[candidate])
+                    for (int64_t c = 0; c < channels; c++) to[steps[candidate] + c] += g[x * channels + c];
             }
+        }
     }
 }
 

@@ -5,17 +5,18 @@
 
 RG_BEGIN
 
-// Pixels up to so many rows and columns from a sub-sample's own one are looked at: what is thinner than a pixel is seen by a centre
-// now and then, so the first neighbours alone miss it.
+// Pixels up to so many rows and columns from a sub-sample's own one are looked at: what is thinner than a pixel is met by a centre only
+// now and then. Slivers at 48 x 48, k = 2, against the exact image: error 0.0372 with 1, 0.0332 with 2, 0.0320 with 3, which looks at
+// twice as many pixels.
 constexpr int kReach = 2;
 constexpr int kReachSide = 2 * kReach + 1;
 constexpr int kCandidates = kReachSide * kReachSide;
 constexpr int kOwnPixel = kCandidates / 2;  // candidates are numbered row by row
 
-// Square pixels that a depth gap of 1 weighs as much as. At a gap of 1/16 depth outweighs every distance (12.5 at most): that much
-// separates two sheets of one surface, while neighbouring pixels of one sheet differ by less than 1/100.
-constexpr double kGapWeight = 200;
-// Above all that distance and gap can add up to, so that a worse kind of pixel never wins.
+// Square pixels that a depth gap of 1 weighs as much as. A gap of 1/20, the two sides of a torus, is then worth one pixel. Between 5 and 50
+// the error does not change by 1 %; without depth it is 3 % larger on the torus.
+constexpr double kGapWeight = 20;
+// Above all that distance (12.5 at most) and gap can add up to, so that a worse kind of pixel never wins.
 constexpr double kOtherComponent = 1e3, kOtherSide = 1e6;
 
 // How much farther the farther of two depths lies, 0..1 of its distance. A camera whose far plane is far has 1 - z/w = 2 near / w, so this
