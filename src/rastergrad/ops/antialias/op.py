@@ -11,6 +11,7 @@ from ...core import check, dispatch, native
 from ...core.autograd import Primitive
 from . import reference
 from .topology import EdgeTopology, built, matching
+from .visibility import supersampled
 
 # ---- public function --------------------------------------------------------------------------------------
 
@@ -25,6 +26,7 @@ def antialias(
     intersections: bool = True,
     topology: EdgeTopology | None = None,
     pos_gradient_boost: float = 1.0,
+    visibility: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
     """Antialias the silhouette edges in an image, and so give visibility a gradient.
@@ -46,6 +48,11 @@ def antialias(
         topology: result of `edge_topology(tri)`; None finds it out, or remembers it.
         pos_gradient_boost: multiplies the gradient of `pos`. 1 is the exact gradient; larger values let the
             sparse silhouettes of small images weigh more against other gradients.
+        visibility: fragment buffer of the same scene at k times the resolution, float [N, kH, kW, 4] with any
+            whole k: `rasterize(pos, tri, (k * H, k * W))[0]`. What is seen is then decided k x k times per
+            pixel, while `color` is shaded once per pixel: for hair, foliage, and whatever else is
+            thinner than a pixel. Sub-samples borrow their colour from a pixel nearby, preferably one that
+            shows the same triangle, are antialiased, and averaged. k = 2 is enough for most scenes.
         backend: None chooses by device; "cpu" or "reference".
 
     Returns:
@@ -56,7 +63,8 @@ def antialias(
         silhouettes contribute to `pos`; where a crossing lies beyond a pixel centre it is clamped and has no
         gradient. Intersections of surfaces have no edge, hence neither blending nor gradient. A zero upstream
         gradient contributes nothing, even where colours are not finite; a crossing without a finite
-        derivative (w = 0) contributes nothing to `pos`.
+        derivative (w = 0) contributes nothing to `pos`. None to `visibility`: `rasterize` may get
+        `pos.detach()` for it. Which pixel a sub-sample borrows from counts as constant.
 
     Errors:
         TypeError for what is no tensor of the right kind. ValueError for shapes that do not fit, for a
@@ -64,7 +72,8 @@ def antialias(
 
     Cost:
         One pass over `color` and `rast`, bound by memory, plus some 20 ns per pair of pixels on a silhouette.
-        Without `topology`: see `edge_topology`. Bitwise deterministic. Does not synchronise.
+        Without `topology`: see `edge_topology`. Bitwise deterministic. Does not synchronise. With
+        `visibility`, k^2 times as much work and memory, plus rasterising at k times the resolution.
 
     Source:
         Laine et al. 2020, section 3.5.
@@ -82,16 +91,31 @@ def antialias(
     """
     check.choice("antialias", "method", method, METHODS)
     check.flag("antialias", "intersections", intersections)
-    return blend(
+
+    def blended(shades: Tensor, fragments: Tensor) -> Tensor:
+        return blend(
+            shades,
+            fragments,
+            pos,
+            tri,
+            topology,
+            pos_gradient_boost,
+            backend,
+            method=method,
+            intersections=intersections,
+        )
+
+    if visibility is None:
+        return blended(color, rast)
+    return supersampled(
         color,
         rast,
         pos,
         tri,
+        visibility,
         topology,
-        pos_gradient_boost,
         backend,
-        method=method,
-        intersections=intersections,
+        lambda fine: blended(fine, visibility),
     )
 
 
