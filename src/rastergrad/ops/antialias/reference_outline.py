@@ -22,7 +22,8 @@ from torch.autograd.function import once_differentiable
 from .reference import edge_twins, neighbours, shown_triangles
 
 REACH_PX = 1 / 16  # how far before its own centre a walk may leave its first triangle
-MOST_TRIANGLES = 1024  # of a walk, and of a turn around a vertex
+MOST_TRIANGLES = 1024  # of a walk
+MOST_FAN = 4096  # triangles on a turn around a vertex
 MOST_EDGES = 64  # of an outline, upward and downward each
 FARTHEST_PX = 1.5  # along the pair, from where the outline crosses it to where a further edge may begin
 LEAST_SLOPE = 2.0**-20  # per pixel: depth between two surfaces that meet
@@ -359,7 +360,7 @@ def _next_outline(
     turning = torch.arange(len(head), device=head.device)
     corner, came_by = head, edge
     t = triangle
-    for _ in range(MOST_TRIANGLES):
+    for _ in range(MOST_FAN):
         other = 3 - corner - came_by  # the triangle's other edge at this corner
         is_outline = _at(mesh.outlines(pairs[turning], t), other)
         done = turning[is_outline]
