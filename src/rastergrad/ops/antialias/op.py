@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...core import check, dispatch, native
 from ...core.autograd import Primitive
-from . import reference
+from . import reference, reference_outline
 from .topology import EdgeTopology, built, matching
 from .visibility import supersampled
 
@@ -153,8 +153,18 @@ def blend(
     dtype = check.working_dtype(color, rast, pos)
     color, rast, pos = check.prepared(color, dtype), check.prepared(rast, dtype), check.prepared(pos, dtype)
     if dispatch.resolve(name, backend, device) == "reference":
-        if strict:
+        if strict or method == "outline":
             _check_indices(name, tri, pos.shape[-2])
+        if method == "outline":
+            return reference_outline.antialias(
+                color,
+                rast,
+                pos,
+                tri.long(),
+                None if topology is None else topology.twins,
+                intersections=intersections,
+                pos_gradient_boost=boost,
+            )
         opposites = None if topology is None else _opposites(topology, tri)
         return reference.antialias(color, rast, pos, tri.long(), opposites, pos_gradient_boost=boost)
     twins, bounds = (None, None) if topology is None else (topology.twins, topology.bounds)

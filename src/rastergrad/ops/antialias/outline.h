@@ -155,9 +155,10 @@ RG_FN bool find_meeting(const Mesh& mesh, const View& view, const BackView& back
         m.triangle0 = there0;
         m.triangle1 = there1;
         gap = plane_of<F>(mesh, view, there0) - plane_of<F>(mesh, view, there1);
-        (depth_at(gap, along) <= F(0) ? low : high) = along;
         const F root = -gap.z / gap.x;
+        // Against the bracket as it was: an exact `along` may be an ulp beyond its own root.
         is_root = gap.x > F(0) && root >= low && root <= high;
+        (depth_at(gap, along) <= F(0) ? low : high) = along;
         along = is_root ? root : F(0.5) * (low + high);
     }
     if (!is_root || !(gap.x > kCoincident<F>) || !is_steep_gap(gap, strictly)) return false;

@@ -59,10 +59,18 @@ def antialias(
 
 
 def edge_opposites(tri: Tensor, vertex_count: int) -> Tensor:
-    """Opposite vertex across the edge opposite corner k of each triangle: [T, 3] int64, -1 if there is none.
+    """Opposite vertex across the edge opposite corner k of each triangle: [T, 3] int64, -1 if there is none."""
+    twins = edge_twins(tri, vertex_count)
+    own = tri.to(torch.int64).reshape(-1)
+    return torch.where(twins >= 0, own[twins.clamp(min=0)], -1) if len(own) else twins
 
-    An edge, keyed on its two vertex indices, remembers two distinct opposite vertices, those of the lowest
-    triangle indices. Triangles with repeated or invalid indices take no part.
+
+def edge_twins(tri: Tensor, vertex_count: int) -> Tensor:
+    """Half-edge on the other side of half-edge 3 t + k, the edge opposite corner k of triangle t: [T, 3] int64,
+    -1 if there is none.
+
+    An edge, keyed on its two vertex indices, remembers two half-edges with distinct opposite vertices, those of
+    the lowest triangle indices. Triangles with repeated or invalid indices take no part.
     """
     tri = tri.to(torch.int64)
     start, end = tri.roll(-1, 1), tri.roll(-2, 1)
@@ -70,6 +78,7 @@ def edge_opposites(tri: Tensor, vertex_count: int) -> Tensor:
     result = torch.full_like(tri, -1)
     if not valid.any():
         return result
+    half = torch.arange(tri.numel(), device=tri.device).reshape(-1, 3)[valid].reshape(-1)  # [M]
     own = tri[valid].reshape(-1)  # [M] corners in triangle order, each with the edge opposite to it
     edge = (torch.minimum(start, end) * vertex_count + torch.maximum(start, end))[valid].reshape(-1)
 
@@ -82,13 +91,11 @@ def edge_opposites(tri: Tensor, vertex_count: int) -> Tensor:
     # The first two of each edge.
     begin = _changes(edge[known]).nonzero()[:, 0]
     follower = (begin + 1).clamp(max=len(known) - 1)
-    one = own[known[begin]]
     has_two = (follower > begin) & (edge[known[follower]] == edge[known[begin]])
-    two = torch.where(has_two, own[known[follower]], -1)
-
     group = torch.searchsorted(edge[known[begin]], edge)
-    one, two = one[group], two[group]
-    result[valid] = torch.where(own == one, two, torch.where(own == two, one, -1)).reshape(-1, 3)
+    one, two, has_two = known[begin][group], known[follower][group], has_two[group]
+    twin = torch.where(own == own[one], half[two], torch.where(own == own[two], half[one], -1))
+    result[valid] = torch.where(has_two, twin, -1).reshape(-1, 3)
     return result
 
 
@@ -126,17 +133,28 @@ def _decode_ids(ids: Tensor) -> Tensor:
     return torch.where(is_plain, plain, ids.view(torch.int32).to(torch.int64) - ID_BITS_OFFSET)
 
 
-def _candidates(rast: Tensor, triangle_count: int) -> Pairs:
-    """Every horizontal and vertical pair of different ids, of which at least one is a triangle."""
+def shown_triangles(rast: Tensor, triangle_count: int) -> Tensor:
+    """Triangle index of each pixel of `rast` [n, H, W, 4], or -1: [n * H * W]."""
+    index = _decode_ids(rast[..., 3].float().contiguous()).reshape(-1) - 1
+    return torch.where(index < triangle_count, index, -1).clamp(min=-1)
+
+
+def neighbours(rast: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Flat pixel numbers of each horizontal and vertical pair of different ids, and whether it is vertical."""
     n, height, width, _ = rast.shape
-    ids, depth = rast[..., 3].float().contiguous(), rast[..., 2].reshape(-1)
-    index = _decode_ids(ids).reshape(-1) - 1
-    index = torch.where(index < triangle_count, index, -1).clamp(min=-1)
+    ids = rast[..., 3].float()
     pixel = torch.arange(n * height * width, device=rast.device).reshape(n, height, width)
     across = pixel[:, :, :-1][ids[:, :, :-1] != ids[:, :, 1:]]
     along = pixel[:, :-1][ids[:, :-1] != ids[:, 1:]]
-    first, second = torch.cat((across, along)), torch.cat((across + 1, along + width))
-    vertical = torch.arange(len(first), device=rast.device) >= len(across)
+    vertical = torch.arange(len(across) + len(along), device=rast.device) >= len(across)
+    return torch.cat((across, along)), torch.cat((across + 1, along + width)), vertical
+
+
+def _candidates(rast: Tensor, triangle_count: int) -> Pairs:
+    """Every horizontal and vertical pair of different ids, of which at least one is a triangle."""
+    _, height, width, _ = rast.shape
+    index, depth = shown_triangles(rast, triangle_count), rast[..., 2].reshape(-1)
+    first, second, vertical = neighbours(rast)
     has_first, has_second = index[first] >= 0, index[second] >= 0
     chosen = has_first & (~has_second | (depth[first] < depth[second]))
     nearer = torch.where(chosen, first, second)
