@@ -14,9 +14,9 @@ from numba import njit
 from .surface import CELLS
 
 NONE = -1  # the background
-# Gauss and Legendre's three points on [0, 1]: exact to degree five, so a ratio of two affine functions is
-# integrated over a pixel with a relative error of about the sixth power of the
-# relative change of depth across it.
+# Gauss and Legendre's three points on [0, 1]. Shading is a ratio of two affine functions; in the ten scenes
+# these points integrate it to 1e-7 relative to eight points. Triangles whose depth changes severalfold within a
+# pixel would need more.
 NODES = np.array([0.5 - 0.5 * 0.6**0.5, 0.5, 0.5 + 0.5 * 0.6**0.5])
 NODE_WEIGHTS = np.array([5.0, 8.0, 5.0]) / 18
 

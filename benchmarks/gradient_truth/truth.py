@@ -70,7 +70,7 @@ def image_and_gradient(surface: Surface, weight: Array, *, panels: float = 32) -
 
 
 def _scanlines(vertex_y: Array, height: int, panels: float) -> tuple[Array, Array]:
-    """Heights and quadrature weights of the scanlines: two in each panel, panels ending at rows and vertices."""
+    """Heights and weights of the scanlines: two in each panel, and panels end at rows and vertices."""
     vertices = vertex_y[(vertex_y > 0) & (vertex_y < height)]
     breaks = np.unique(np.concatenate([np.arange(height + 1.0), vertices]))
     gap = np.diff(breaks)
@@ -97,7 +97,7 @@ def _interior(surface, planes, grid, lines, shares, weight, picture, gradient):
         for t, start, stop in fronts(0.0, y, width, 0.0, found[:n], planes):
             for s0, s1, row, column in pixels(0.0, y, width, 0.0, start, stop, height, width):
                 area = (s1 - s0) * width * shares[line]
-                for node in range(3):
+                for node in range(len(NODES)):
                     x = (s0 + NODES[node] * (s1 - s0)) * width
                     color_at(t, x, y, planes, surface.background, color)
                     part = area * NODE_WEIGHTS[node]
@@ -238,7 +238,7 @@ def _along_edges(surface, planes, grid, edges, weight, gradient):
             start, stop = max(start, first), min(stop, last)
             start, stop = _in_front(other, x0, y0, dx, dy, start, stop, near, near_end - near, planes)
             for s0, s1, row, column in pixels(x0, y0, dx, dy, start, stop, height, width):
-                for node in range(3):
+                for node in range(len(NODES)):
                     s = s0 + NODES[node] * (s1 - s0)
                     x, y = x0 + s * dx, y0 + s * dy
                     color_at(left if left != NONE else other, x, y, planes, surface.background, at_left)
@@ -292,7 +292,7 @@ def _along_intersections(surface, planes, grid, weight, gradient):
             for other, start, stop in fronts(x, y, dx, dy, found[:n], planes):
                 start, stop = _in_front(other, x, y, dx, dy, start, stop, near, slope, planes)
                 for s0, s1, row, column in pixels(x, y, dx, dy, start, stop, height, width):
-                    for node in range(3):
+                    for node in range(len(NODES)):
                         s = s0 + NODES[node] * (s1 - s0)
                         px, py = x + s * dx, y + s * dy
                         color_at(t, px, py, planes, surface.background, at_t)
