@@ -10,7 +10,9 @@
 RG_BEGIN
 namespace {
 
-constexpr int64_t kForwardPixels = 16384, kBackwardPixels = 32768;  // backward looks two rows beyond its strip
+constexpr int64_t kForwardPixels = 16384;
+// Backward looks two rows beyond its strip: strips are larger where that leaves sixteen of them.
+RG_FN int64_t backward_pixels(int64_t all) { return minimum(maximum(all / 16, kForwardPixels), 4 * kForwardPixels); }
 
 // The blended pairs that touch the rows [low, high), in order, and what they take off the pixels of these rows.
 template <class T> class StripPairs {
@@ -267,7 +269,7 @@ template <class T> int64_t outline_backward(const OutlineBackwardArgs<T>& a) {
         return 0;
     }
     const OutlineEdges<T> edges(s);
-    const Strips strips(s.height, s.width, kBackwardPixels);
+    const Strips strips(s.height, s.width, backward_pixels(s.images * s.height * s.width));
     const auto run = [&](RowScatter<T>* scatter) {
         for_each_strip(s.threads, s.images, s.height, strips, [&](int worker, int64_t strip, int64_t image, int64_t begin, int64_t end) {
             backward_strip(a, edges, scatter, worker, strip, image, begin, end);
