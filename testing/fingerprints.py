@@ -85,6 +85,11 @@ def results(dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
     image = rg.antialias(color, rast, pos, mesh.tri)
     yield "image", image
     yield from gradients("image", image, color=color, pos=pos, tex=tex, coords=coords)
+    for k in (2, 3):
+        visibility = rg.rasterize(pos, mesh.tri, (k * size[0], k * size[1]))[0]
+        image = rg.antialias(color, rast, pos, mesh.tri, visibility=visibility)
+        yield f"image of {k} x {k}", image
+        yield from gradients(f"image of {k} x {k}", image, color=color, pos=pos)
 
 
 def main() -> None:

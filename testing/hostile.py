@@ -145,7 +145,7 @@ def _rasterize(p: Poison) -> Attack:
 def _depth_layers(p: Poison) -> Attack:
     inputs: list[Tensor] = []
     args, options = _scene(p, inputs)
-    layers = p.pick(0, 1, 2, 3, 4, 4, None, -1, 1.5)
+    layers = p.pick(0, 1, 2, 3, 4, 4, 2, 3, 1, None, -1, 1.5)
     if layers is None and not isinstance(args[1], Tensor):
         layers = 1
 
@@ -304,6 +304,44 @@ def _antialias(p: Poison) -> Attack:
     return Attack("antialias", run, expected, inputs, named=("edge_topology",))
 
 
+def _visibility(p: Poison) -> Attack:
+    """Shading and visibility of different resolutions, which mostly fit, and seldom show the same things."""
+    inputs: list[Tensor] = []
+    n, size, vertices, triangles = p.images(), p.size(), p.vertices(), p.triangles()
+    scale = p.pick(1, 2, 2, 3, 4, 7) if size[0] * size[1] < 5000 else p.pick(1, 2)
+    dtype = p.dtype()
+    pos = p.clip_positions(n, vertices)
+    tri = p.triangle_table(triangles, vertices, bad=0.1)
+    rast = p.fragments(n, size, triangles)
+    wide = (scale * size[0], scale * size[1])
+    if p.chance(0.03):
+        wide = p.pick(
+            (wide[0] + 1, wide[1]), (wide[0], 2 * wide[1]), (size[0] // 2, size[1] // 2), (0, wide[1])
+        )
+    visibility = p.fragments(n, wide, triangles)
+    kind = p.pick("unrelated", "repeated", "rasterized")
+    if kind == "repeated" and wide == (scale * size[0], scale * size[1]):
+        repeated = rast.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        visibility = torch.where(p.uniform(0, 1, *visibility.shape[:3], 1) < 0.8, repeated, visibility)
+    elif kind == "rasterized" and min(*size, *wide) and max(wide) < 32768 and vertices:
+        good = tri.long().clamp(0, vertices - 1)
+        rast, visibility = (rg.rasterize(pos, good, s)[0] for s in (size, wide))
+    color = _float_input(p, p.floats(n, *size, p.channels()), dtype, inputs)
+    rast = _float_input(p, rast, dtype, inputs)
+    visibility = _float_input(p, visibility, dtype, inputs)
+    pos = _float_input(p, pos, dtype, inputs)
+    with_topology = p.chance(0.5)
+
+    def run() -> list[Tensor]:
+        edges = rg.edge_topology(tri) if with_topology else None
+        return [rg.antialias(color, rast, pos, tri, topology=edges, visibility=visibility)]
+
+    def expected(_: int) -> Expected:
+        return [(color.shape, _working(color, rast, visibility, pos))]
+
+    return Attack("antialias", run, expected, inputs)
+
+
 # ---- all of it ---------------------------------------------------------------------------------------------
 
 
@@ -335,6 +373,7 @@ ATTACKS: tuple[Callable[[Poison], Attack], ...] = (
     _depth_layers,
     _pipeline,
     _built_mipmaps,
+    _visibility,
 )
 
 

@@ -19,7 +19,7 @@ import rastergrad as rg
 from testing import hostile
 from testing.poison import NUMBERS, Poison, equal
 
-ROUNDS = int(os.environ.get("RASTERGRAD_HOSTILE_ROUNDS", "800"))
+ROUNDS = int(os.environ.get("RASTERGRAD_HOSTILE_ROUNDS", "900"))
 SEED = int(os.environ.get("RASTERGRAD_HOSTILE_SEED", "0"))
 KINDS = len(hostile.ATTACKS)
 

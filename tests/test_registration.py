@@ -22,6 +22,7 @@ def scene() -> tuple[Tensor, Tensor]:
 
 POS, TRI = scene()
 RAST, RAST_DB = rg.rasterize(POS, TRI, (8, 10))
+VISIBILITY, _ = rg.rasterize(POS, TRI, (24, 30))
 G = torch.Generator().manual_seed(1)
 ATTR, COLOR = torch.rand(1, 12, 3, generator=G), torch.rand(1, 8, 10, 3, generator=G)
 TEX, UV = torch.rand(1, 8, 8, 2, generator=G), torch.rand(1, 8, 10, 2, generator=G)
@@ -66,6 +67,14 @@ CASES: dict[str, Case] = {
     "antialias": (lambda c, p: weighted(rg.antialias(c, RAST, p, TRI)), (COLOR, POS)),
     "antialias_topology": (
         lambda c, p: weighted(rg.antialias(c, RAST, p, TRI, topology=TOPOLOGY)),
+        (COLOR, POS),
+    ),
+    "antialias_visibility": (
+        lambda c, p: weighted(rg.antialias(c, RAST, p, TRI, visibility=VISIBILITY)),
+        (COLOR, POS),
+    ),
+    "antialias_visibility_topology": (
+        lambda c, p: weighted(rg.antialias(c, RAST, p, TRI, topology=TOPOLOGY, visibility=VISIBILITY)),
         (COLOR, POS),
     ),
 }

@@ -2,6 +2,7 @@
 """rastergrad: differentiable rasterisation for PyTorch, in four primitives."""
 
 from .core.native import memory_use, release_memory
+from .ops.antialias.counts import OutlineCounts, outline_counts
 from .ops.antialias.op import antialias
 from .ops.antialias.topology import EdgeTopology, edge_topology
 from .ops.interpolate.op import interpolate
@@ -22,6 +23,8 @@ __all__ = [  # noqa: RUF022
     "edge_topology",
     "EdgeTopology",
     "antialias",
+    "outline_counts",
+    "OutlineCounts",
     "memory_use",
     "release_memory",
 ]

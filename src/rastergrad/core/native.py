@@ -16,6 +16,7 @@ _DTYPES = {
     torch.float64: (2, 64, 8),
     torch.int32: (0, 32, 4),
     torch.int64: (0, 64, 8),
+    torch.uint8: (1, 8, 1),
 }
 # Below this torch's allocator recycles well by itself, and a DLPack hand-over would cost more than it saves.
 _RECYCLE_FROM_BYTES = 1 << 20

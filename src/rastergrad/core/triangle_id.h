@@ -30,5 +30,11 @@ RG_FN Lanes<float> encode_id(Lanes<int32_t> index_plus_one) {
     return select(index_plus_one <= Lanes<int32_t>(kIdExact), convert<float>(index_plus_one),
                   bits_as<float>(index_plus_one + Lanes<int32_t>(kIdBits)));
 }
+RG_FN Lanes<int32_t> decode_id(Lanes<float> value) {
+    const Lanes<int32_t> there = value >= Lanes<float>(1.0f), exact = value <= Lanes<float>(float(kIdExact));
+    const Lanes<int32_t> number = convert<int32_t>(select(there & exact, value, Lanes<float>(0.0f)));
+    return select(there, select(exact, number, bits_as<int32_t>(value) - Lanes<int32_t>(kIdBits)), Lanes<int32_t>(0)) - Lanes<int32_t>(1);
+}
+RG_FN Lanes<int32_t> decode_id(Lanes<double> value) { return decode_id(convert<float>(value)); }
 
 RG_END

@@ -34,4 +34,18 @@ template <class T> struct OutlineBackwardArgs {
 };
 template <class T> int64_t outline_backward(const OutlineBackwardArgs<T>& a);
 
+struct OutlineCounts {
+    int64_t pairs;              // of neighbouring pixels with different ids
+    int64_t walked;             // of these: those that needed a walk
+    int64_t outlines, meetings; // of these: those that are blended
+    int64_t lost;               // of these: those whose walk was too long
+    int64_t steps, most_steps;  // triangles crossed: altogether, and for one pair
+};
+template <class T> struct OutlineCountArgs {
+    Scene<T> scene;
+    int64_t intersections;
+    OutlineCounts* counts;
+};
+template <class T> int64_t count_outlines(const OutlineCountArgs<T>& a);
+
 RG_END

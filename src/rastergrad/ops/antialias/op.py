@@ -11,6 +11,7 @@ from ...core import check, dispatch, native
 from ...core.autograd import Primitive
 from . import reference, reference_outline
 from .topology import EdgeTopology, built, matching
+from .visibility import supersampled
 
 # ---- public function --------------------------------------------------------------------------------------
 
@@ -25,6 +26,7 @@ def antialias(
     intersections: bool = True,
     topology: EdgeTopology | None = None,
     pos_gradient_boost: float = 1.0,
+    visibility: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
     """Antialias the silhouette edges in an image, and so give visibility a gradient.
@@ -46,6 +48,11 @@ def antialias(
         topology: result of `edge_topology(tri)`; None finds it out, or remembers it.
         pos_gradient_boost: multiplies the gradient of `pos`. 1 is the exact gradient; larger values let the
             sparse silhouettes of small images weigh more against other gradients.
+        visibility: fragment buffer of the same scene at k times the resolution, float [N, kH, kW, 4] with any
+            whole k: `rasterize(pos, tri, (k * H, k * W))[0]`. What is seen is then decided k x k times per
+            pixel, while `color` is shaded once per pixel: for hair, foliage, and whatever else is
+            thinner than a pixel. Sub-samples borrow their colour from a pixel nearby, preferably one that
+            shows the same triangle, are antialiased, and averaged. k = 2 is enough for most scenes.
         backend: None chooses by device; "cpu" or "reference".
 
     Returns:
@@ -56,7 +63,8 @@ def antialias(
         silhouettes contribute to `pos`; where a crossing lies beyond a pixel centre it is clamped and has no
         gradient. Intersections of surfaces have no edge, hence neither blending nor gradient. A zero upstream
         gradient contributes nothing, even where colours are not finite; a crossing without a finite
-        derivative (w = 0) contributes nothing to `pos`.
+        derivative (w = 0) contributes nothing to `pos`. None to `visibility`: `rasterize` may get
+        `pos.detach()` for it. Which pixel a sub-sample borrows from counts as constant.
 
     Errors:
         TypeError for what is no tensor of the right kind. ValueError for shapes that do not fit, for a
@@ -64,7 +72,8 @@ def antialias(
 
     Cost:
         One pass over `color` and `rast`, bound by memory, plus some 20 ns per pair of pixels on a silhouette.
-        Without `topology`: see `edge_topology`. Bitwise deterministic. Does not synchronise.
+        Without `topology`: see `edge_topology`. Bitwise deterministic. Does not synchronise. With
+        `visibility`, k^2 times as much work and memory, plus rasterising at k times the resolution.
 
     Source:
         Laine et al. 2020, section 3.5.
@@ -82,16 +91,31 @@ def antialias(
     """
     check.choice("antialias", "method", method, METHODS)
     check.flag("antialias", "intersections", intersections)
-    return blend(
+
+    def blended(shades: Tensor, fragments: Tensor) -> Tensor:
+        return blend(
+            shades,
+            fragments,
+            pos,
+            tri,
+            topology,
+            pos_gradient_boost,
+            backend,
+            method=method,
+            intersections=intersections,
+        )
+
+    if visibility is None:
+        return blended(color, rast)
+    return supersampled(
         color,
         rast,
         pos,
         tri,
+        visibility,
         topology,
-        pos_gradient_boost,
         backend,
-        method=method,
-        intersections=intersections,
+        lambda fine: blended(fine, visibility),
     )
 
 
@@ -130,7 +154,7 @@ def blend(
     color, rast, pos = check.prepared(color, dtype), check.prepared(rast, dtype), check.prepared(pos, dtype)
     if dispatch.resolve(name, backend, device) == "reference":
         if strict or method == "outline":
-            _check_indices(tri, pos.shape[-2])
+            _check_indices(name, tri, pos.shape[-2])
         if method == "outline":
             return reference_outline.antialias(
                 color,
@@ -177,14 +201,14 @@ def _boost(value: Any) -> float:
         ) from None
 
 
-def _check_indices(tri: Tensor, vertices: int) -> None:
+def _check_indices(function: str, tri: Tensor, vertices: int) -> None:
     """Refuse vertex indices out of range."""
     bad = ((tri < 0) | (tri >= vertices)).any(1)
     if not bool(bad.any()):
         return
     first = int(bad.nonzero()[0, 0])
     raise ValueError(
-        f"antialias: `tri` must hold indices in [0, {vertices}), as `pos` has {vertices} vertices; "
+        f"{function}: `tri` must hold indices in [0, {vertices}), as `pos` has {vertices} vertices; "
         f"got {check.numbers(tri[first])} in triangle {first}. Pass the `pos` and `tri` that were rasterised."
     )
 
@@ -202,7 +226,10 @@ _PIXEL_PAIR = native.kernels("antialias_forward"), native.kernels("antialias_bac
 _OUTLINE = native.kernels("outline_forward"), native.kernels("outline_backward")
 
 
-def _twins(pos: Tensor, tri: Tensor, twins: Tensor | None, bounds: Tensor | None, strict: bool) -> Tensor:
+def usable_twins(
+    function: str, pos: Tensor, tri: Tensor, twins: Tensor | None, bounds: Tensor | None, strict: bool
+) -> Tensor:
+    """The twins given, or those of `tri`; none of a triangle that has an index out of range."""
     vertices = pos.shape[-2]
     if twins is None or bounds is None:
         twins, bounds = built(tri, vertices)
@@ -210,12 +237,13 @@ def _twins(pos: Tensor, tri: Tensor, twins: Tensor | None, bounds: Tensor | None
     if lowest >= 0 and highest < vertices:
         return twins
     if strict:
-        _check_indices(tri, vertices)
+        _check_indices(function, tri, vertices)
     # Bad triangles that a given topology has entered must not hide the neighbours of good ones.
     return built(tri, vertices)[0]
 
 
-def _scene(rast: Tensor, pos: Tensor, tri: Tensor, twins: Tensor) -> tuple[int, ...]:
+def scene_fields(rast: Tensor, pos: Tensor, tri: Tensor, twins: Tensor) -> tuple[int, ...]:
+    """The fields of a kernel's `Scene`."""
     images, height, width, _ = rast.shape
     vertices = pos.shape[-2]
     pointers = rast.data_ptr(), pos.data_ptr(), tri.data_ptr(), twins.data_ptr()
@@ -233,7 +261,7 @@ def _pixel_pair_forward(
     boost: float,
     strict: bool,
 ) -> tuple[Tensor, ...]:
-    scene = _scene(rast, pos, tri, _twins(pos, tri, twins, bounds, strict))
+    scene = scene_fields(rast, pos, tri, usable_twins("antialias", pos, tri, twins, bounds, strict))
     return _run_forward(_PIXEL_PAIR, scene, color)
 
 
@@ -247,7 +275,7 @@ def _outline_forward(
     boost: float,
     intersections: bool,
 ) -> tuple[Tensor, ...]:
-    scene = _scene(rast, pos, tri, _twins(pos, tri, twins, bounds, True))
+    scene = scene_fields(rast, pos, tri, usable_twins("antialias", pos, tri, twins, bounds, True))
     return _run_forward(_OUTLINE, scene, color, int(intersections))
 
 
@@ -285,7 +313,7 @@ def _run_backward(
     d_pos = native.empty(pos.shape, pos.dtype) if needs[2] else None
     native.call(
         kernels[1][color.dtype],
-        *_scene(rast, pos, tri, _twins(pos, tri, twins, bounds, False)),
+        *scene_fields(rast, pos, tri, usable_twins("antialias", pos, tri, twins, bounds, False)),
         color.data_ptr(),
         d_image.data_ptr(),
         None if d_color is None else d_color.data_ptr(),

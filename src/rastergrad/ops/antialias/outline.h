@@ -22,17 +22,27 @@ template <class F> struct Found {
     Between what;
     int32_t half_edge, below, above;
     F along;
-    int32_t under0, under1;  // what lies behind the first and the second pixel where two surfaces go on
+    int32_t triangle0, triangle1, under0, under1;  // of a meeting: what the two pixels show, and what lies behind it
     int32_t steps;
     bool lost;  // by the limit of a walk
 };
 
 template <class F> RG_FN bool gave_up(const Walk<F>& w) { return w.end == WalkEnd::kLost && w.steps == kMostSteps; }
 
+template <class Mesh> RG_FN bool share_a_vertex(const Mesh& mesh, int32_t a, int32_t b) {
+    const int32_t b0 = mesh.corner(3 * b), b1 = mesh.corner(3 * b + 1), b2 = mesh.corner(3 * b + 2);
+    bool shared = false;
+    for (int k = 0; k < 3; k++) {
+        const int32_t v = mesh.corner(3 * a + k);
+        shared |= (v == b0) | (v == b1) | (v == b2);
+    }
+    return shared;
+}
+
 // triangle0 and triangle1 are what the two pixels show, -1 for nothing. `view` is that from the first pixel, `back` from the second.
 template <class F, class Mesh, class View, class BackView>
 RG_FN Found<F> find_between(const Mesh& mesh, const View& view, const BackView& back, int32_t triangle0, int32_t triangle1) {
-    Found<F> found{Between::kNothing, -1, -1, -1, F(0), -1, -1, 0, false};
+    Found<F> found{Between::kNothing, -1, -1, -1, F(0), triangle0, triangle1, -1, -1, 0, false};
     Walk<F> from0{WalkEnd::kLost, -1, -1, -1, {F(0), F(0), F(1)}, 0}, from1 = from0;
     if (triangle0 >= 0) from0 = walk<F>(mesh, view, triangle0, triangle1, F(1));
     if (from0.end != WalkEnd::kNeighbour && triangle1 >= 0) from1 = walk<F>(mesh, back, triangle1, triangle0, F(1));
@@ -41,7 +51,7 @@ RG_FN Found<F> find_between(const Mesh& mesh, const View& view, const BackView& 
     if (from0.end == WalkEnd::kNeighbour || from1.end == WalkEnd::kNeighbour) return found;
     const bool hit0 = from0.end == WalkEnd::kOutline, hit1 = from1.end == WalkEnd::kOutline;
     if (!hit0 && !hit1) {
-        if (from0.end != WalkEnd::kGoal || from1.end != WalkEnd::kGoal) return found;
+        if (from0.end != WalkEnd::kGoal || from1.end != WalkEnd::kGoal || share_a_vertex(mesh, triangle0, triangle1)) return found;
         found.what = Between::kMeeting;
         found.under0 = from1.half_edge / 3;
         found.under1 = from0.half_edge / 3;
@@ -123,19 +133,12 @@ template <class F, class Mesh, class View> RG_FN Vec3<F> plane_of(const Mesh& me
     return depth_plane(p);
 }
 
-template <class Mesh> RG_FN bool share_a_vertex(const Mesh& mesh, int32_t a, int32_t b) {
-    for (int i = 0; i < 3; i++)
-        for (int j = 0; j < 3; j++)
-            if (mesh.corner(3 * a + i) == mesh.corner(3 * b + j)) return true;
-    return false;
-}
-
 // Whether the two surfaces change places between the centres: the first is nearer at the first centre, the second at the second. Between
 // them they may bend; the bracket of the meeting point is narrowed until both triangles there have been seen.
 template <class F, class Mesh, class View, class BackView, class Other>
-RG_FN bool find_meeting(const Mesh& mesh, const View& view, const BackView& back, int32_t triangle0, int32_t triangle1,
-                        const Found<Other>& found, bool strictly, Meeting<F>& m) {
+RG_FN bool find_meeting(const Mesh& mesh, const View& view, const BackView& back, const Found<Other>& found, bool strictly, Meeting<F>& m) {
     constexpr int32_t kNone = -2;
+    const int32_t triangle0 = found.triangle0, triangle1 = found.triangle1;
     F low = F(0), high = F(1);
     const F gap_low = depth_at(plane_of<F>(mesh, view, triangle0), low) - depth_at(plane_of<F>(mesh, view, found.under0), low);
     const F gap_high = depth_at(plane_of<F>(mesh, view, found.under1), high) - depth_at(plane_of<F>(mesh, view, triangle1), high);

@@ -37,12 +37,16 @@ template <class T> class OutlineEdges {
     int64_t table_of(int64_t image) const { return s_.pos_image_stride ? image : 0; }
     RG_FN const T* vertex(int64_t table, int32_t v) const { return s_.pos + table * s_.pos_image_stride + 4 * int64_t(v); }
 
+    // A half-edge leads "down" if its triangle shows its front and it starts at the larger index, or if neither is so. Two triangles
+    // that show the same face, and are wound alike, run along their edge in opposite directions: one of them leads down. So an edge is a
+    // fold if both of its half-edges lead down or neither does, whichever way the triangles are wound.
     void find_edges() {
-        Block<uint8_t> facing_back(size_t(tables_ * s_.triangles));
-        for_each_part([&](int64_t table, int64_t begin, int64_t end) { find_facing(table, begin, end, facing_back.data() + table * s_.triangles); });
+        const int64_t half_edges = 3 * s_.triangles;
+        Block<uint8_t> down(size_t(tables_ * half_edges));
+        for_each_part([&](int64_t table, int64_t begin, int64_t end) { find_down(table, begin, end, down.data() + table * half_edges); });
         for_each_part([&](int64_t table, int64_t begin, int64_t end) {
             uint8_t* const edges = edges_.data() + table * s_.triangles;
-            for (int64_t t = begin; t < end; t++) edges[t] = find_outlines(table, int32_t(t), facing_back.data() + table * s_.triangles);
+            for (int64_t t = begin; t < end; t++) edges[t] = find_outlines(table, 3 * t, down.data() + table * half_edges);
         });
     }
     // body(table, first triangle, triangle after the last)
@@ -56,8 +60,8 @@ template <class T> class OutlineEdges {
         });
     }
 
-    // 1 where a triangle shows its back; sixteen at a time.
-    void find_facing(int64_t table, int64_t begin, int64_t end, uint8_t* facing_back) const {
+    // Sixteen triangles at a time.
+    void find_down(int64_t table, int64_t begin, int64_t end, uint8_t* down) const {
         for (int64_t i = begin; i < end; i += kLanes) {
             Vec3<Lanes<T>> p[3];
             for (int k = 0; k < 3; k++) {
@@ -65,30 +69,39 @@ template <class T> class OutlineEdges {
                 p[k] = {c.x, c.y, c.w};
             }
             const unsigned back = mask_bits(facing(p[0], p[1], p[2]) < Lanes<T>(T(0)));
-            for (int l = 0; l < kLanes && i + l < end; l++) facing_back[i + l] = uint8_t(back >> l & 1);
+            for (int l = 0; l < kLanes && i + l < end; l++) {
+                const int32_t* corner = s_.tri + 3 * (i + l);
+                const bool shows_back = back >> l & 1;
+                down[3 * (i + l)] = shows_back ^ (corner[1] > corner[2]);
+                down[3 * (i + l) + 1] = shows_back ^ (corner[2] > corner[0]);
+                down[3 * (i + l) + 2] = shows_back ^ (corner[0] > corner[1]);
+            }
         }
     }
 
-    uint8_t find_outlines(int64_t table, int32_t triangle, const uint8_t* facing_back) const {
-        const int32_t* corner = s_.tri + 3 * int64_t(triangle);
+    RG_FN uint8_t find_outlines(int64_t table, int64_t half_edge, const uint8_t* down) const {
+        const int64_t half_edges = 3 * s_.triangles;
         unsigned bits = 0;
         for (int k = 0; k < 3; k++) {
-            const int32_t half_edge = 3 * triangle + k, twin = s_.twins[half_edge];
-            const int32_t start = corner[(k + 1) % 3], end = corner[(k + 2) % 3];
             // Twins of another mesh may point anywhere: then the edge counts as a border.
-            const bool border = twin < 0 || twin >= 3 * s_.triangles;
-            if (!border) {
-                // Neighbours wound alike run along their edge in opposite directions; otherwise one of them shows its other side.
-                const bool alike = s_.tri[next_corner(twin)] == end;
-                if ((facing_back[triangle] == facing_back[twin / 3]) == alike) continue;
-            }
-            bits |= 1u << k;
-            if (border || half_edge < twin) mark(table, vertex(table, start), vertex(table, end));
+            const int64_t twin = s_.twins[half_edge + k];
+            const bool border = uint64_t(twin) >= uint64_t(half_edges);
+            if (border || down[half_edge + k] == down[twin]) bits |= 1u << k;
         }
+        if (bits) mark(table, half_edge, bits);
         return uint8_t(bits);
     }
 
-    // Marks the cells that the edge passes.
+    // Marks the cells that the outlines of a triangle pass.
+    void mark(int64_t table, int64_t half_edge, unsigned bits) const {
+        const int32_t* corner = s_.tri + half_edge;
+        for (int k = 0; k < 3; k++) {
+            const int64_t twin = s_.twins[half_edge + k];
+            // A fold is marked from one side.
+            if ((bits >> k & 1) && !(twin >= 0 && twin < half_edge)) mark(table, vertex(table, corner[(k + 1) % 3]), vertex(table, corner[(k + 2) % 3]));
+        }
+    }
+
     void mark(int64_t table, const T* a, const T* b) const {
         if (!(a[3] > T(0))) { const T* c = a; a = b; b = c; }
         if (!(a[3] > T(0))) return;

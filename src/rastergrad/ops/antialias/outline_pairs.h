@@ -66,13 +66,38 @@ template <class T> class OutlineRule {
         return {pos_, half, {F(column) + F(0.5) - half.x, F(row) + F(0.5) - half.y}, axis == Axis::kVertical};
     }
 
+    // Whether the pair is blended.
     RG_FN bool examine(Axis axis, int64_t row, int64_t column, T id0, T id1, Blend<T>& blend) const {
+        return look(axis, row, column, id0, id1, blend) && take(blend);
+    }
+    // Whether walks were needed; blend.found is then what they found.
+    RG_FN bool look(Axis axis, int64_t row, int64_t column, T id0, T id1, Blend<T>& blend) const {
         const int32_t triangle0 = s_.triangle_of(id0), triangle1 = s_.triangle_of(id1);
         const bool vertical = axis == Axis::kVertical, both = triangle0 >= 0 && triangle1 >= 0;
         const bool outline = edges_.may_pass(image_, column, row) || edges_.may_pass(image_, column + !vertical, row + vertical);
+        // Without an outline near only surfaces that pass through each other are of interest.
         if (outline ? triangle0 == triangle1 : !(both && intersections_)) return false;
         if (both && (outline ? mesh_.continues_to(triangle0, triangle1) : share_a_vertex(mesh_, triangle0, triangle1))) return false;
-        return look(axis, row, column, triangle0, triangle1, outline, blend);
+        walk_between(axis, row, column, triangle0, triangle1, blend);
+        return true;
+    }
+    // What is taken from the two pixels; whether it is anything.
+    bool take(Blend<T>& blend) const {
+        const bool vertical = blend.axis == Axis::kVertical;
+        blend.taken0 = blend.taken1 = 0;
+        if (blend.found.what == Between::kOutline) {
+            follow_outline<T>(mesh_, view<T>(blend.axis, blend.row, blend.column), blend.found, vertical,
+                [&](const Piece<T>& piece, const Vec4<T>&, const Vec4<T>&, const Vec3<T>&) {
+                    blend.taken0 += piece.of0.area;
+                    blend.taken1 += piece.of1.area;
+                });
+        } else if (blend.found.what == Between::kMeeting && intersections_) {
+            const PixelView<T, double> exact = view<double>(blend.axis, blend.row, blend.column);
+            if (!find_meeting(mesh_, exact, BackView<PixelView<T, double>>{exact}, blend.found, vertical, blend.meeting)) return false;
+            blend.taken0 = T(blend.meeting.of0.area);
+            blend.taken1 = T(blend.meeting.of1.area);
+        }
+        return is_finite(blend.taken0) && is_finite(blend.taken1) && (blend.taken0 > 0 || blend.taken1 > 0);
     }
 
   private:
@@ -83,30 +108,12 @@ template <class T> class OutlineRule {
     MeshTables mesh_;
     const T* pos_;
 
-    bool look(Axis axis, int64_t row, int64_t column, int32_t triangle0, int32_t triangle1, bool outline, Blend<T>& blend) const {
-        const bool vertical = axis == Axis::kVertical;
+    void walk_between(Axis axis, int64_t row, int64_t column, int32_t triangle0, int32_t triangle1, Blend<T>& blend) const {
         const PixelView<T, T> seen = view<T>(axis, row, column);
-        blend.found = find_between<T>(mesh_, seen, BackView<PixelView<T, T>>{seen}, triangle0, triangle1);
         blend.row = row;
         blend.column = int32_t(column);
         blend.axis = axis;
-        blend.taken0 = blend.taken1 = 0;
-        if (blend.found.what == Between::kOutline) {
-            follow_outline<T>(mesh_, seen, blend.found, vertical, [&](const Piece<T>& piece, const Vec4<T>&, const Vec4<T>&, const Vec3<T>&) {
-                blend.taken0 += piece.of0.area;
-                blend.taken1 += piece.of1.area;
-            });
-        } else if (blend.found.what == Between::kMeeting && intersections_) {
-            if (outline && share_a_vertex(mesh_, triangle0, triangle1)) return false;
-            const PixelView<T, double> exact = view<double>(axis, row, column);
-            if (!find_meeting(mesh_, exact, BackView<PixelView<T, double>>{exact}, triangle0, triangle1, blend.found, vertical, blend.meeting))
-                return false;
-            blend.taken0 = T(blend.meeting.of0.area);
-            blend.taken1 = T(blend.meeting.of1.area);
-        } else {
-            return false;
-        }
-        return is_finite(blend.taken0) && is_finite(blend.taken1) && (blend.taken0 > 0 || blend.taken1 > 0);
+        blend.found = find_between<T>(mesh_, seen, BackView<PixelView<T, T>>{seen}, triangle0, triangle1);
     }
 };
 

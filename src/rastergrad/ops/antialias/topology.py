@@ -5,6 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -38,6 +39,22 @@ class EdgeTopology:
     def vertices(self) -> int:
         """The smallest number of vertices that its triangles can refer to."""
         return int(self.bounds[1]) + 1
+
+    @cached_property
+    def components(self) -> Tensor:
+        """For each triangle the lowest one that it is connected to over edges, int32 [T]; found out when
+        asked for, as only `visibility` needs it.
+        """
+        twins = self.twins.cpu()
+        components = native.empty(twins.shape[:1], torch.int32)
+        native.call(_CONNECT, twins.data_ptr(), components.data_ptr(), twins.shape[0])
+        return components.to(self.twins.device)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it keeps."""
+        known = self.__dict__.get("components")
+        return self.twins.nbytes + (0 if known is None else known.nbytes)
 
     def __repr__(self) -> str:
         return f"EdgeTopology(triangles={self.triangles}, vertices={self.vertices})"
@@ -86,7 +103,13 @@ def edge_topology(tri: Tensor) -> EdgeTopology:
 
 
 def built(tri: Tensor, vertices: int) -> tuple[Tensor, Tensor]:
-    """Twins and bounds for contiguous int32 `tri`; a triangle with an index beyond `vertices` has no edges.
+    """Twins and bounds of `remembered`."""
+    topology = remembered(tri, vertices)
+    return topology.twins, topology.bounds
+
+
+def remembered(tri: Tensor, vertices: int) -> EdgeTopology:
+    """The edges of contiguous int32 `tri`; a triangle with an index beyond `vertices` has none.
 
     Remembered by the content of `tri`: its identity would not show a change by NumPy through shared memory,
     and an index buffer that is converted or sliced anew for each call would never be found.
@@ -99,7 +122,7 @@ def built(tri: Tensor, vertices: int) -> tuple[Tensor, Tensor]:
         if known is not None:
             _recent.move_to_end(key)
             return known
-    made = _build(tri, vertices)
+    made = EdgeTopology(*_build(tri, vertices))
     with _lock:
         _recent[key] = made
         while len(_recent) > _KEPT or (len(_recent) > 1 and _remembered_bytes() > _KEPT_BYTES):
@@ -124,15 +147,16 @@ def matching(function: str, topology: Any, tri: Tensor) -> EdgeTopology:
 
 _KEPT = 8
 _KEPT_BYTES = 256 << 20
-_recent: OrderedDict[tuple[int, int, int], tuple[Tensor, Tensor]] = OrderedDict()
+_recent: OrderedDict[tuple[int, int, int], EdgeTopology] = OrderedDict()
 _lock = threading.Lock()
 
 _BUILD = native.kernel("antialias_topology")
+_CONNECT = native.kernel("antialias_components")
 _FINGERPRINT = native.kernel("antialias_fingerprint")
 
 
 def _remembered_bytes() -> int:
-    return sum(twins.nbytes for twins, _ in _recent.values())
+    return sum(topology.nbytes for topology in _recent.values())
 
 
 def _check_size(function: str, tri: Tensor) -> None:

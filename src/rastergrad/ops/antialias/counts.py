@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""What the outline method of antialias meets in a scene."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...core import check, dispatch, native
+from .op import scene_fields, usable_twins
+from .topology import EdgeTopology, matching
+
+_COUNTS = native.kernels("outline_counts")
+
+
+@dataclass(frozen=True)
+class OutlineCounts:
+    """How many pairs of neighbouring pixels the outline method looks at, and what it finds there."""
+
+    pairs: int  # of neighbouring pixels with different ids
+    walked: int  # of these: the ones that a look at the triangles alone could not settle
+    outlines: int  # of these: blended along an outline
+    meetings: int  # of these: blended where two surfaces pass through each other
+    lost: int  # of these: given up after 1,024 triangles; they are not blended
+    steps: int  # triangles crossed by all walks
+    most_steps: int  # triangles crossed by the walks of one pair
+
+
+def outline_counts(
+    rast: Tensor,
+    pos: Tensor,
+    tri: Tensor,
+    *,
+    intersections: bool = True,
+    topology: EdgeTopology | None = None,
+) -> OutlineCounts:
+    """Count what `antialias` with `method="outline"` meets in a scene.
+
+    Answers whether walks are long (triangles far smaller than pixels), and whether any reach their limit of
+    1,024 triangles and leave their pair without a blend.
+
+    Args:
+        rast, pos, tri, intersections, topology: as for `antialias`, on the CPU.
+
+    Returns:
+        The counts of all images together.
+
+    Gradients:
+        None.
+
+    Errors:
+        Those of `antialias`; ValueError for tensors that are not on the CPU.
+
+    Cost:
+        That of `antialias` without the image.
+
+    Source:
+        docs/definition.md, 5.8.
+
+    Example:
+        >>> import torch, rastergrad as rg
+        >>> pos = torch.tensor([[-0.9, -0.9, 0, 1], [0.9, -0.9, 0, 1], [0, 0.9, 0, 1]])[None]
+        >>> tri = torch.tensor([[0, 1, 2]])
+        >>> rast, _ = rg.rasterize(pos, tri, (64, 64))
+        >>> counts = rg.outline_counts(rast, pos, tri)
+        >>> counts.pairs > counts.outlines > 100, counts.meetings, counts.lost
+        (True, 0, 0)
+    """
+    name = "outline_counts"
+    check.flag(name, "intersections", intersections)
+    check.floating(name, "rast", rast, "[N, H, W, 4]", (4,), last=4)
+    check.floating(name, "pos", pos, "[N, V, 4] or [V, 4]", (2, 3), last=4)
+    tri = check.triangles(name, "tri", tri)
+    if pos.ndim == 3 and pos.shape[0] != rast.shape[0]:
+        raise ValueError(
+            f"{name}: `pos` must have {rast.shape[0]} images, as `rast` does, or be [V, 4]; "
+            f"got {check.describe(pos)}."
+        )
+    if 0 in rast.shape[1:3]:
+        raise ValueError(f"{name}: `rast` must have a height and width above 0; got {check.describe(rast)}.")
+    if topology is not None:
+        topology = matching(name, topology, tri)
+    known = (None, None) if topology is None else (topology.twins, topology.bounds)
+    dispatch.resolve(name, "cpu", check.same_device(name, rast=rast, pos=pos, tri=tri, topology=known[0]))
+    dtype = check.working_dtype(rast, pos)
+    rast, pos = check.prepared(rast.detach(), dtype), check.prepared(pos.detach(), dtype)
+    twins = usable_twins(name, pos, tri, *known, strict=True)
+    counts = torch.zeros(7, dtype=torch.int64)
+    native.call(_COUNTS[dtype], *scene_fields(rast, pos, tri, twins), int(intersections), counts.data_ptr())
+    return OutlineCounts(*check.numbers(counts))
