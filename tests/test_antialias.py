@@ -14,104 +14,11 @@ from torch import Tensor
 import rastergrad as rg
 from rastergrad.ops.antialias.op import blend
 from testing import golden, scenes
+from testing.antialias_scenes import KINDS, drawn, run, scene, unsteady
 from testing.closeness import assert_gradients_close, assert_values_close
 
 settings.register_profile("rastergrad", deadline=None, derandomize=True)
 settings.load_profile("rastergrad")
-
-KINDS = ["closed", "folded", "unshared", "soup", "crowded", "behind"]
-
-
-def drawn(pos: Tensor, tri: Tensor, size: tuple[int, int]) -> Tensor:
-    """A fragment buffer [N, H, W, 4]: triangles sampled at pixel centres, the nearest wins."""
-    height, width = size
-    x = (2 * torch.arange(width, dtype=torch.float64) + 1) / width - 1
-    y = (2 * torch.arange(height, dtype=torch.float64) + 1) / height - 1
-    corner = pos.double()[:, tri.long()]  # [N, T, 3, 4]
-    qx = corner[..., 0, None, None] - x * corner[..., 3, None, None]  # [N, T, 3, 1, W]
-    qy = corner[..., 1, None, None] - y[:, None] * corner[..., 3, None, None]  # [N, T, 3, H, 1]
-    area = qx.roll(-1, 2) * qy.roll(-2, 2) - qx.roll(-2, 2) * qy.roll(-1, 2)  # [N, T, 3, H, W]
-    share = area / area.sum(2, keepdim=True)
-    z, w = (torch.einsum("ntkhw,ntk->nthw", share, corner[..., c]) for c in (2, 3))
-    there = (share >= 0).all(2) & (w > 0) & (z.abs() <= w)
-    depth, index = torch.where(there, z / w, torch.inf).min(1)  # [N, H, W]
-    u, v = (share[:, :, k].gather(1, index[:, None])[:, 0] for k in (0, 1))
-    rast = torch.stack([u, v, depth, index + 1.0], -1)
-    return torch.where(depth.isfinite()[..., None], rast, 0.0)
-
-
-def mesh(kind: str, seed: int, n: int) -> tuple[Tensor, Tensor]:
-    """pos [N, V, 4], tri [T, 3]: closed, folding, without shared vertices, or many triangles on an edge."""
-    if kind in ("closed", "folded", "unshared"):
-        shape = scenes.cube(shared=kind == "closed") if kind != "folded" else scenes.sphere(60, bumps=0.5)
-        g = torch.Generator().manual_seed(seed)
-        turns = [torch.linalg.qr(torch.randn(3, 3, generator=g))[0] for _ in range(n)]
-        views = scenes.perspective(0.9) @ scenes.look((0.0, 0.3, 3.6))
-        return torch.stack([scenes.transform(shape.pos @ turn, views) for turn in turns]), shape.tri
-    pos, tri = scenes.random_clip_mesh(
-        seed, n, 9, 16, w_range=(-0.4, 1.5) if kind == "behind" else (0.4, 1.5)
-    )
-    if kind == "crowded":  # non-manifold, duplicated, back to back, and degenerate ones between them
-        g = torch.Generator().manual_seed(seed)
-        again = torch.cat([tri[:4], tri[4:8, [1, 0, 2]], tri[8:10, [2, 0, 1]], tri[10:12, [0, 0, 2]]])
-        tri = torch.cat([tri, again])[torch.randperm(len(tri) + len(again), generator=g)]
-    return pos, tri
-
-
-def scene(
-    seed: int,
-    kind: str = "closed",
-    *,
-    n: int = 2,
-    size: tuple[int, int] = (17, 23),
-    channels: int = 3,
-    ranged: bool = False,
-    dtype: torch.dtype = torch.float32,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """color, rast, pos, tri."""
-    pos, tri = mesh(kind, seed, 1 if ranged else n)
-    rast = drawn(pos, tri, size)
-    if ranged:  # the same vertices for all images, each of which sees some of the triangles
-        rast = rast.expand(n, -1, -1, -1) * (
-            rast[..., 3:] <= torch.arange(n, 0, -1)[:, None, None, None] * len(tri) / n
-        )
-        pos = pos[0]
-    color = torch.rand(n, *size, channels, generator=torch.Generator().manual_seed(seed + 1))
-    return color.to(dtype), rast.to(dtype), pos.to(dtype), tri
-
-
-def run(
-    color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, upstream: Tensor | None = None, **options: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The image and the gradients of color and pos, for a seeded random upstream unless one is given."""
-    color, pos = color.detach().clone().requires_grad_(), pos.detach().clone().requires_grad_()
-    image = (blend if "strict" in options else rg.antialias)(color, rast, pos, tri, **options)
-    if upstream is None:
-        upstream = torch.randn(image.shape, generator=torch.Generator().manual_seed(99), dtype=torch.float64)
-    d_color, d_pos = torch.autograd.grad(image, [color, pos], upstream.to(image.dtype))
-    return image.detach(), d_color, d_pos
-
-
-def unsteady(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor) -> Tensor:
-    """[N, H, W, 1] bool: pixels whose gradient jumps when positions move by what rounding moves them."""
-    weak = {torch.float32: 2e-6, torch.float64: 1e-14}[pos.dtype]
-    g = torch.Generator().manual_seed(5)
-    basis = torch.tensor([1.0, 0.37, -0.61], dtype=torch.float64)
-
-    def probe(
-        p: Tensor,
-    ) -> Tensor:  # out is linear in alpha: three colours tell whether a pair, or its weight, has changed
-        ramp = torch.arange(color[0, ..., 0].numel(), dtype=torch.float64).reshape(1, *color.shape[1:3], 1)
-        colors = (ramp * basis).sin().expand(*color.shape[:3], 3)
-        return rg.antialias(colors, rast.double(), p, tri, backend="reference")
-
-    want = probe(pos.double())
-    mask = torch.zeros(*color.shape[:3], 1, dtype=torch.bool)
-    for _ in range(2):
-        moved = pos.double() * (1 + weak * torch.randn(pos.shape, generator=g, dtype=torch.float64))
-        mask |= ((probe(moved) - want).abs() > 200 * weak).any(-1, keepdim=True)
-    return mask
-
 
 @settings(max_examples=60)
 @given(

@@ -7,7 +7,7 @@
 RG_BEGIN
 
 constexpr double kBorder = 0.5;       // between the two pixels, as seen from the first centre
-constexpr int kMostMeetingSteps = 8;  // towards the point where two surfaces meet: one for each bend on the way, as a rule
+constexpr int kMostMeetingSteps = 32;  // towards the point where two surfaces meet: one for each bend on the way, or a bit of its place
 
 // A straight piece of an outline within the row of the pair, and what it takes off the two pixels.
 template <class F> struct Piece {
@@ -156,9 +156,11 @@ RG_FN bool find_meeting(const Mesh& mesh, const View& view, const BackView& back
         m.triangle1 = there1;
         gap = plane_of<F>(mesh, view, there0) - plane_of<F>(mesh, view, there1);
         const F root = -gap.z / gap.x;
-        // Against the bracket as it was: an exact `along` may be an ulp beyond its own root.
-        is_root = gap.x > F(0) && root >= low && root <= high;
-        (depth_at(gap, along) <= F(0) ? low : high) = along;
+        // Within the bracket, but not at an end that has been looked at: two triangles could send each other there for ever. `along` itself
+        // may be an ulp beyond its own root.
+        const bool before = depth_at(gap, along) <= F(0);
+        is_root = gap.x > F(0) && (before ? root < high || (root == high && high == F(1)) : root > low || (root == low && low == F(0)));
+        (before ? low : high) = along;
         along = is_root ? root : F(0.5) * (low + high);
     }
     if (!is_root || !(gap.x > kCoincident<F>) || !is_steep_gap(gap, strictly)) return false;

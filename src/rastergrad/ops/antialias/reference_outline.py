@@ -311,14 +311,13 @@ def _follow(
     head = torch.where(is_above == (direction > 0), head, (edge + 2) % 3)
     begin = torch.zeros_like(x0[going])  # heights: y counted in the direction of going
     for count in range(1, MOST_EDGES + 1):
-        pair = pairs[going]
         tail = 3 - edge - head
         a, b = (_corner(mesh, pairs, going, triangle, corner) for corner in (tail, head))
         x, height = b[:, 0] / b[:, 3], direction * b[:, 1] / b[:, 3]
         leads_behind = b[:, 3] <= 0  # so it leads to infinity before
         end = torch.where(leads_behind, 0.5, height.clamp(max=0.5))
-        taking = _is_steep(a, b, pair.vertical) & (end > begin)
-        rows = mesh.rows(pair, triangle)
+        taking = _is_steep(a, b, pairs.vertical[going]) & (end > begin)
+        rows = mesh.rows(pairs[going], triangle)
         rows = torch.stack((_at(rows, tail), _at(rows, head)), 1)
         lower, upper = (begin, end) if direction > 0 else (-end, -begin)
         pieces.append((going[taking], rows[taking], lower[taking], upper[taking]))
@@ -327,8 +326,9 @@ def _follow(
         going, triangle, edge, head, a, b, x, height = (
             v[on] for v in (going, triangle, edge, head, a, b, x, height)
         )
-        pair = pairs[going]
-        triangle, edge, head, found = _next_outline(mesh, pair, triangle, edge, head)
+        if len(going) == 0:
+            break
+        triangle, edge, head, found = _next_outline(mesh, pairs[going], triangle, edge, head)
         c = _corner(mesh, pairs, going, triangle, head)
         came, goes = -_direction(b, a), _direction(b, c)
         on = found & (direction * goes[:, 1] > 0) & ((came * goes).sum(1) > 0)
