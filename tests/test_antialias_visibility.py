@@ -176,21 +176,20 @@ def test_strange_ids_are_background() -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_ids_above_2_to_24(dtype: torch.dtype) -> None:
-    """Ids are then bit patterns: 2^24 + 1 and its neighbours must not be taken for one another."""
-    first = 2**24 - 1
-    bits = torch.arange(6) + first + 1
+    """Ids are then bit patterns: neighbours must not be taken for one another, 16 at a time or one by one."""
+    width, first = 37, 2**24 - 20
+    bits = torch.arange(width) + first + 1
     encoded = torch.where(bits <= 2**24, bits.float(), (bits + 0x4A800000).int().view(torch.float32))
-    rast = torch.zeros(1, 1, 6, 4)
+    rast = torch.zeros(1, 1, width, 4)
     rast[..., 3] = encoded
-    fine = torch.zeros(1, 2, 12, 4)
-    fine[..., 3] = encoded.roll(1).repeat_interleave(
-        2
-    )  # each sub-sample shows what the pixel on its left does
-    color = torch.arange(6, dtype=dtype).reshape(1, 1, 6, 1)
-    components = torch.zeros(first + 6, dtype=torch.int32)
+    fine = torch.zeros(1, 2, 2 * width, 4)
+    fine[..., 3] = encoded.roll(1).repeat_interleave(2)  # sub-samples show what the pixel on their left does
+    color = torch.arange(width, dtype=dtype).reshape(1, 1, width, 1)
+    components = torch.zeros(first + width, dtype=torch.int32)
     tri = torch.zeros(0, 3, dtype=torch.int32)
     got = gathered(color, rast, fine, tri, components)
-    assert got[0, 0, 2:, 0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    want = torch.arange(width, dtype=dtype).roll(1).repeat_interleave(2)
+    assert torch.equal(got[0, :, 2:, 0], want[2:].expand(2, -1))
 
 
 def test_extreme_depths_leave_the_choice_defined() -> None:
