@@ -10,7 +10,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 import rastergrad  # noqa: E402
 from docs.figures import draw_missing  # noqa: E402
-from docs.pages_from_code import benchmark_table, example_pages  # noqa: E402
+from docs.pages_from_code import benchmark_table, example_pages, gradient_tables  # noqa: E402
 
 project = "rastergrad"
 author = "The rastergrad authors"
@@ -38,7 +38,9 @@ pygments_style, pygments_dark_style = "friendly", "github-dark"
 def make_pages(app: Any) -> None:
     draw_missing()
     example_pages(HERE / "examples" / "generated")
-    (HERE / "figures" / "generated" / "benchmarks.txt").write_text(benchmark_table(), encoding="utf-8")
+    tables = HERE / "figures" / "generated"
+    (tables / "benchmarks.txt").write_text(benchmark_table(), encoding="utf-8")
+    (tables / "gradient-truth.txt").write_text(gradient_tables(), encoding="utf-8")
 
 
 def setup(app: Any) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 GENERATED = HERE / "generated"
 SIDE = 256
-MODULES = ("conventions", "rasterize", "interpolate", "texture", "antialias", "fitting", "demo")
+MODULES = ("conventions", "rasterize", "interpolate", "texture", "antialias", "gradients", "fitting", "demo")
 
 Draw = Callable[[Path, int], None]
 
@@ -27,8 +27,15 @@ def figures() -> dict[str, Draw]:
 
 def draw_missing(folder: Path = GENERATED, side: int = SIDE) -> list[str]:
     """Draw what is missing or older than the scripts and the library; returns the names of what was drawn."""
-    source = HERE.parent.parent / "src" / "rastergrad"
-    scripts = [*HERE.glob("*.py"), *source.rglob("*.py"), *source.rglob("*.cpp"), *source.rglob("*.h")]
+    root = HERE.parent.parent
+    source, truth = root / "src" / "rastergrad", root / "benchmarks" / "gradient_truth"
+    scripts = [
+        *HERE.glob("*.py"),
+        *truth.glob("*.py"),
+        *source.rglob("*.py"),
+        *source.rglob("*.cpp"),
+        *source.rglob("*.h"),
+    ]
     newest = max(script.stat().st_mtime for script in scripts)
     folder.mkdir(parents=True, exist_ok=True)
     done = []

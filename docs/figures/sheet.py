@@ -20,8 +20,14 @@ UP = torch.tensor([0.0, 1.0, 0.0])
 
 def row(count: int, *, width: float = 2.1, height: float = 2.3) -> tuple[Figure, list[Any]]:
     """A figure with so many panels side by side, each width x height inches."""
-    figure = Figure(figsize=(width * count, height), layout="constrained")
-    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+    figure, panels = grid(1, count, width=width, height=height)
+    return figure, panels[0]
+
+
+def grid(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, list[list[Any]]]:
+    """A figure with rows of panels, each width x height inches."""
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    return figure, [list(line) for line in figure.subplots(rows, columns, squeeze=False)]
 
 
 def show(panel: Any, image: Tensor, title: str = "", **options: Any) -> Any:
