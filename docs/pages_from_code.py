@@ -102,8 +102,8 @@ def _gradients(measured: dict[str, Any]) -> str:
     lines += [
         "",
         "Means over the scenes. *Kept* is how much of the exact gradient is in the one found, the length of "
-        "its projection. *By place* is as above; *noise* is the same for white noise as weights; *by depth* is "
-        "the gradient by depth at a fixed place. *Image* is the root mean square error of the image.",
+        "its projection. *By place* is as above; *noise* is the same for white noise as weights; *by depth* "
+        "is the gradient by depth at a fixed place. *Image* is the root mean square error of the image.",
         "",
         "| method | kept | by place | noise | by depth | image |",
         "|---|---:|---:|---:|---:|---:|",

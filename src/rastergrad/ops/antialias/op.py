@@ -29,25 +29,33 @@ def antialias(
     visibility: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """Antialias the silhouette edges in an image, and so give visibility a gradient.
+    """Blend pixels where one surface ends before another, and so give visibility a gradient.
 
-    Two neighbouring pixels that see different triangles have an edge between them. If it is a silhouette, and
-    crosses the line between the two centres, the pixel whose square it enters takes over part of the other
-    one's colour::
+    Two neighbouring pixels A and B that see different triangles may have an outline between them: an edge at
+    which a surface ends on the screen. The pixel in which it ends takes over the other one's colour, in
+    proportion to the area between their border and the outline::
 
-        +-------+-------+      edge at distance c from the centre of the covered pixel A:
-        |   A   |   B   |      c > 1/2: B gains (c - 1/2) (A - B)
-        |   +---|/--+   |      c < 1/2: A gains (1/2 - c) (B - A)
-        +-------/-------+
+        +-------+-------+      The surface seen at A ends in B: B gains area (A - B).
+        |   A   |###B / |      Had it ended in A, then A would have gained area (B - A).
+        |   +   |###+/  |      Area (#): between the border of the two pixels and the
+        |       |###/   |      outline, over the height of the row.
+        +-------+--/----+
 
     Args:
         color: image, float [N, H, W, C].
         rast: fragment buffer of `rasterize`, float [N, H, W, 4]: (u, v, z/w, id).
         pos: clip-space positions that were rasterised, float [N, V, 4], or [V, 4] for all images.
         tri: vertex indices that were rasterised, integer [T, 3].
+        method: "outline" walks over the surface from pixel to pixel, however many triangles that takes, and
+            follows the outline that it meets through the row of pixels. "pixel_pair" is the rule of the
+            paper: it knows only the three edges of the nearer of the two triangles, and loses most of
+            the gradient on meshes whose triangles are smaller than a pixel at the rim. Choose it to
+            reproduce results of that rule.
+        intersections: whether "outline" also blends where two surfaces pass through each other. Without
+            effect on "pixel_pair", which never does.
         topology: result of `edge_topology(tri)`; None finds it out, or remembers it.
-        pos_gradient_boost: multiplies the gradient of `pos`. 1 is the exact gradient; larger values let the
-            sparse silhouettes of small images weigh more against other gradients.
+        pos_gradient_boost: multiplies the gradient of `pos`. 1 changes nothing; larger values let the few
+            pixels at outlines weigh more against other gradients.
         visibility: fragment buffer of the same scene at k times the resolution, float [N, kH, kW, 4] with any
             whole k: `rasterize(pos, tri, (k * H, k * W))[0]`. What is seen is then decided k x k times per
             pixel, while `color` is shaded once per pixel: for hair, foliage, and whatever else is
@@ -59,24 +67,29 @@ def antialias(
         The blended image, float [N, H, W, C].
 
     Gradients:
-        To `color`, and to x, y, w of `pos` (z decides order only). None to `rast` and `tri`. Only pixels on
-        silhouettes contribute to `pos`; where a crossing lies beyond a pixel centre it is clamped and has no
-        gradient. Intersections of surfaces have no edge, hence neither blending nor gradient. A zero upstream
-        gradient contributes nothing, even where colours are not finite; a crossing without a finite
-        derivative (w = 0) contributes nothing to `pos`. None to `visibility`: `rasterize` may get
-        `pos.detach()` for it. Which pixel a sub-sample borrows from counts as constant.
+        To `color`, exactly. To `pos`, from the pixels that are blended. With "outline", to x, y, w of both
+        ends of each piece of outline, by the area that it moves, the ends of the piece within the row being
+        held fixed; and where surfaces meet, to x, y, z, w of the corners of both triangles, by the place at
+        which their depths are equal. With "pixel_pair", to x, y, w of the edge's ends, by the place at which
+        it crosses between the centres; none where that lies beyond a centre, and none to z. None to `rast`,
+        `tri` and `visibility`: for the last, `rasterize` may get `pos.detach()`. Which pixel a sub-sample
+        borrows from counts as constant. A zero upstream gradient contributes nothing, even where colours
+        are not finite; nor does a derivative that is not finite.
 
     Errors:
-        TypeError for what is no tensor of the right kind. ValueError for shapes that do not fit, for a
-        topology of another mesh, and for a vertex index out of range, naming the triangle.
+        TypeError for what is no tensor of the right kind. ValueError for an unknown method, for shapes that
+        do not fit, for a topology of another mesh, and for a vertex index out of range, naming the triangle.
 
     Cost:
-        One pass over `color` and `rast`, bound by memory, plus some 20 ns per pair of pixels on a silhouette.
-        Without `topology`: see `edge_topology`. Bitwise deterministic. Does not synchronise. With
-        `visibility`, k^2 times as much work and memory, plus rasterising at k times the resolution.
+        One pass over `color` and `rast`, bound by memory, and work for each pair of pixels that show
+        different triangles near an outline; "outline" also looks once at each triangle. `outline_counts`
+        counts. A walk ends after 1,024 triangles, and its pair is not blended. Without `topology`: see
+        `edge_topology`. Bitwise deterministic. Does not synchronise. With `visibility`, k^2 times as much
+        work and memory, plus rasterising at k times the resolution.
 
     Source:
-        Laine et al. 2020, section 3.5.
+        docs/definition.md, 5. "pixel_pair" is that of Laine et al. 2020, section 3.5. What a gradient of
+        visibility is: docs/whose-gradient.md.
 
     Example:
         >>> import torch, rastergrad as rg
@@ -284,7 +297,9 @@ _Kernels = tuple[dict[torch.dtype, int], dict[torch.dtype, int]]
 
 def _run_forward(kernels: _Kernels, scene: tuple[int, ...], color: Tensor, *options: int) -> tuple[Tensor]:
     image = native.empty(color.shape, color.dtype)
-    native.call(kernels[0][color.dtype], *scene, color.data_ptr(), image.data_ptr(), color.shape[-1], *options)
+    native.call(
+        kernels[0][color.dtype], *scene, color.data_ptr(), image.data_ptr(), color.shape[-1], *options
+    )
     return (image,)
 
 
