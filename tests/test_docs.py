@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The words: programs in them run, pages and figures that they name exist; they name all that is public."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ from rastergrad.demo import cube
 
 pytest.importorskip("matplotlib", reason="needs pip install 'rastergrad[demo]'")
 Image = pytest.importorskip("PIL.Image", reason="needs pip install 'rastergrad[demo]'")
+pytest.importorskip("numba", reason="needs pip install 'rastergrad[bench]'")
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -129,7 +131,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         path, _, anchor = target.partition("#")
         full = (page.parent / path).resolve() if path else page
         if "generated" in full.parts:
-            assert full.name == "benchmarks.txt" or full.stem in figures(), target
+            assert full.name in ("benchmarks.txt", "gradient-truth.txt") or full.stem in figures(), target
             continue
         assert full.exists(), target
         assert not anchor or anchor in anchors(full), target
@@ -198,6 +200,22 @@ def test_figures_are_drawn(name: str, tmp_path: Path) -> None:
     assert 0.002 < (pixels < 250).any(-1).mean() < 0.95
 
 
+@pytest.mark.parametrize("method", ["pixel_pair", "outline"])
+def test_changes_of_single_pixels_make_that_of_the_image(method: str) -> None:
+    """The figure finds them in windows of 3 x 3 pixels; here all of them are weighed and added up."""
+    from benchmarks.gradient_truth.scenes import scene
+    from docs.figures import gradients
+
+    size, posed = 12, scene("two_spheres", 0)
+    weight = np.zeros((size, size, 3))
+    weight[..., gradients.RED] = np.random.default_rng(0).standard_normal((size, size))
+    change = gradients._change(posed, size, method).numpy()
+    found = (weight[..., gradients.RED] * change).sum()
+    expected = (gradients._gradient(posed, weight, method) * gradients._growth(posed, size)).sum()
+    # Windows and image place a pixel by different float32 roundings.
+    assert abs(found - expected) < 1e-4 * np.abs(weight).sum()
+
+
 # ---- what is made from code --------------------------------------------------------------------------------
 
 
@@ -223,6 +241,33 @@ def test_a_result_becomes_a_table(tmp_path: Path) -> None:
     assert "old" not in once
     assert once.endswith("\nb\n")
     assert pages_from_code.with_table(once, table) == once
+
+
+def test_gradients_become_tables(tmp_path: Path) -> None:
+    assert "python -m benchmarks.gradient_truth" in pages_from_code.gradient_tables(tmp_path)
+    pair = {"torus": [0.25, 0.96], "mean": [0.5, 0.75]}
+    places = {
+        "point": {**pair, "mean": [0.0, 1.0]},
+        "pixel_pair": pair,
+        "outline": {**pair, "torus": [0.99, 0.1]},
+    }
+    tables = dict.fromkeys(("place", "place_noise", "depth", "gain"), places)
+    result = {"poses": 3, "truth_error_max": 0.0004, "tables": {**tables, "image": places}}
+    (tmp_path / "gradient-truth.json").write_text(json.dumps(result), encoding="utf-8")
+    text = pages_from_code.gradient_tables(tmp_path)
+    assert (
+        "| scene | pixel_pair | outline |\n|---|---:|---:|\n| torus | 0.250, 0.96 | 0.990, 0.10 |\n" in text
+    )
+    assert "| pixel_pair | 50 % | 0.500, 0.75 | 0.500, 0.75 | 0.500, 0.75 | 0.5000 |\n" in text
+    assert "3 random poses" in text
+    assert "4e-04" in text
+
+    sphere = {"triangles": 1280, "size": 96}
+    found = [{**sphere, "method": "outline", "gain": 0.981}, {**sphere, "method": "pixel_pair", "gain": 0.2}]
+    (tmp_path / "gradient-truth-density.json").write_text(json.dumps({"found": found}), encoding="utf-8")
+    with_density = pages_from_code.gradient_tables(tmp_path)
+    assert with_density.startswith(text)
+    assert "| triangles | 96 x 96 px |\n|---:|---:|\n| 1,280 | 20 % / 98 % |\n" in with_density
 
 
 def test_examples_become_pages_with_what_they_print(tmp_path: Path) -> None:

@@ -106,12 +106,12 @@ def pixels(path: Path, side: int) -> None:
 # ---- gradients of vertices ---------------------------------------------------------------------------------
 
 
-def _vertex_gradient(posed: Scene, weight: Array, method: str) -> Array:
-    """[P, 2]: dL/d(x, y) in px of every position, L being the sum of weight times image."""
+def _gradient(posed: Scene, weight: Array, method: str) -> Array:
+    """[P, 3]: dL/d(position), L being the sum of weight times image."""
     position = torch.from_numpy(posed.position).requires_grad_()
     image = _image(posed, clip_from_camera(position[None]), *weight.shape[:2], method)[0]
     (d_position,) = torch.autograd.grad((image * torch.from_numpy(weight)).sum(), position)
-    return posed.screen_gradient(d_position.numpy(), len(weight))[:, :2]
+    return d_position.numpy()
 
 
 def vertices(path: Path, side: int) -> None:
@@ -126,7 +126,8 @@ def vertices(path: Path, side: int) -> None:
         picture, exact = truth.image_and_gradient(posed.surface(size), weight[:, :, None], panels=PANELS)
         pale = torch.from_numpy(0.3 * picture + 0.7).clamp(0, 1)
         found = {"exact": exact[0, :, :2]}
-        found.update({method: _vertex_gradient(posed, weight, method) for method in METHODS})
+        for method in METHODS:
+            found[method] = posed.screen_gradient(_gradient(posed, weight, method), size)[:, :2]
         longest = float(np.linalg.norm(found["exact"], axis=1).max())
         weights = torch.from_numpy(weight.mean(-1))
         sheet.show(line[0], weights, "weights of the loss", cmap="PuOr", vmin=-most, vmax=most, **box)
