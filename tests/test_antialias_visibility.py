@@ -61,8 +61,8 @@ def shown(rast: Tensor, triangles: int) -> Tensor:
 
 
 def within_reach(pixels: Tensor, k: int) -> Tensor:
-    """What the 5 x 5 pixels around each sub-sample's own one hold [N, kH, kW, 25]; -1 beyond the image."""
-    around = torch.nn.functional.pad(pixels, (2, 2, 2, 2), value=-1).unfold(1, 5, 1).unfold(2, 5, 1)
+    """What the 7 x 7 pixels around each sub-sample's own one hold [N, kH, kW, 49]; -1 beyond the image."""
+    around = torch.nn.functional.pad(pixels, (3, 3, 3, 3), value=-1).unfold(1, 7, 1).unfold(2, 7, 1)
     return around.flatten(3).repeat_interleave(k, 1).repeat_interleave(k, 2)
 
 
