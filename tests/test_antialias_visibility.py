@@ -61,8 +61,8 @@ def shown(rast: Tensor, triangles: int) -> Tensor:
 
 
 def within_reach(pixels: Tensor, k: int) -> Tensor:
-    """What the 5 x 5 pixels around each sub-sample's own one hold [N, kH, kW, 25]; -1 beyond the image."""
-    around = torch.nn.functional.pad(pixels, (2, 2, 2, 2), value=-1).unfold(1, 5, 1).unfold(2, 5, 1)
+    """What the 7 x 7 pixels around each sub-sample's own one hold [N, kH, kW, 49]; -1 beyond the image."""
+    around = torch.nn.functional.pad(pixels, (3, 3, 3, 3), value=-1).unfold(1, 7, 1).unfold(2, 7, 1)
     return around.flatten(3).repeat_interleave(k, 1).repeat_interleave(k, 2)
 
 
@@ -356,11 +356,13 @@ def test_a_constant_image_stays(k: int) -> None:
 
 
 def test_gradcheck() -> None:
-    """The tolerances are those of plain antialias: a stabiliser changes gradients by 1e-3 / |dY|."""
+    """Of the pixel pair, whose gradient is that of its value but for a stabiliser, 1e-3 / |dY|. (An outline that
+    turns within a row is continued without a gradient.)
+    """
     color, rast, pos, tri, fine = scene("cube", size=(7, 8), channels=2)
 
     def image(c: Tensor, p: Tensor) -> Tensor:
-        return rg.antialias(c, rast, p, tri, visibility=fine)
+        return rg.antialias(c, rast, p, tri, method="pixel_pair", visibility=fine)
 
     inputs = [color.requires_grad_(), pos.requires_grad_()]
     assert torch.autograd.gradcheck(image, inputs, eps=1e-7, rtol=1e-2, atol=1e-4)

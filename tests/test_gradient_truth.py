@@ -9,16 +9,19 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 pytest.importorskip("numba", reason="needs pip install 'rastergrad[bench]'")
 
 from benchmarks.gradient_truth import __main__ as command
-from benchmarks.gradient_truth import plot, records, studies, truth
+from benchmarks.gradient_truth import methods, plot, records, studies, truth
 from benchmarks.gradient_truth.measure import Agreement, measure
 from benchmarks.gradient_truth.methods import METHODS
 from benchmarks.gradient_truth.scenes import CLOSED, NAMES, Scene, scene
@@ -292,6 +295,33 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
         "thin": (0.5, 0.95),
     },
 }
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_ask_for_what_they_are_called(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resolution of the image and of visibility, and the way to antialias."""
+    asked: list[tuple[str, int, int]] = []
+
+    def antialias(
+        color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, *, method: str, visibility: Any = None
+    ) -> Tensor:
+        asked.append((method, rast.shape[1], rast.shape[1] if visibility is None else visibility.shape[1]))
+        return color
+
+    monkeypatch.setattr(methods.rg, "antialias", antialias)
+    posed = scene("triangle", 0)
+    image = METHODS[name].render(posed, torch.from_numpy(posed.position), 12)
+    assert image.shape == (12, 12, 3)
+    expected = {
+        "point": [],
+        "pixel_pair": [("pixel_pair", 12, 12)],
+        "pixel_pair_ss2": [("pixel_pair", 24, 24)],
+        "pixel_pair_ss4": [("pixel_pair", 48, 48)],
+        "outline": [("outline", 12, 12)],
+        "outline_v2": [("outline", 12, 24)],
+        "outline_v4": [("outline", 12, 48)],
+    }
+    assert asked == expected[name]
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ def densities_figure(found: Sequence[Mapping[str, Any]]) -> Any:
                 label=METHODS[method].title,
             )
         panel.axhline(1, color="0.7", linewidth=0.8)
-        panel.set(xscale="log", xlabel="triangles", ylim=(0, 1.1))
+        panel.set(xscale="log", xlabel="triangles", ylim=(-0.1, 1.1))
         panel.set_title(f"{size} x {size} px", fontsize="medium")
         panel.grid(color="0.92")
         panel.set_axisbelow(True)
