@@ -68,7 +68,9 @@ def test_the_scenes_have_outlines_and_meetings() -> None:
         image, _, d_pos = run(color, rast, pos, tri)
         assert int((image != color).any(-1).sum()) > 10, kind
         assert int((d_pos != 0).any(-1).sum()) > 3, kind
-        assert bool((d_pos[..., 2] != 0).any()) == (kind in ("soup", "crowded", "behind", "boxes", "bumps")), kind
+        assert bool((d_pos[..., 2] != 0).any()) == (
+            kind in ("soup", "crowded", "behind", "boxes", "bumps")
+        ), kind
 
 
 def test_large_images_are_cut_into_strips_that_fit_together() -> None:
@@ -140,10 +142,12 @@ def half_plane(x_px: float, slope: float, size: tuple[int, int]) -> Tensor:
     """Corners [3, 4] of a triangle that covers what lies left of the line through (x_px, middle row), dx/dy = slope."""
     height, width = size
     far = 40.0
-    px = [(x_px + slope * far, height / 2 + far), (x_px - slope * far, height / 2 - far), (-3 * far, height / 2)]
-    return torch.tensor(
-        [[2 * x / width - 1, 2 * y / height - 1, 0, 1] for x, y in px], dtype=torch.float64
-    )
+    px = [
+        (x_px + slope * far, height / 2 + far),
+        (x_px - slope * far, height / 2 - far),
+        (-3 * far, height / 2),
+    ]
+    return torch.tensor([[2 * x / width - 1, 2 * y / height - 1, 0, 1] for x, y in px], dtype=torch.float64)
 
 
 def coverage_left_of(line: Tensor, size: tuple[int, int]) -> Tensor:
@@ -153,7 +157,9 @@ def coverage_left_of(line: Tensor, size: tuple[int, int]) -> Tensor:
 
     def covered(row: Tensor) -> Tensor:
         """Integral over x and y up to a row's border, as the second antiderivative of a step."""
-        u = x[0] + (x[1] - x[0]) * (row - y[0]) / (y[1] - y[0]) - torch.arange(width)  # distance right of the pixel
+        u = (
+            x[0] + (x[1] - x[0]) * (row - y[0]) / (y[1] - y[0]) - torch.arange(width)
+        )  # distance right of the pixel
         inside = u.clamp(0, 1)
         return inside * inside / 2 + (u - 1).clamp(min=0)
 
@@ -383,7 +389,10 @@ def test_an_edge_that_leads_behind_the_camera_is_the_one_clipped_by_hand(sideway
         return a + (b - a) * ((a[3] - 1e-4) / (a[3] - b[3]))
 
     clipped = torch.stack([corners[0], corners[1], cut(corners[1], corners[2]), cut(corners[0], corners[2])])
-    scenes_px = (corners[None], torch.tensor([[0, 1, 2]])), (clipped[None], torch.tensor([[0, 1, 2], [0, 2, 3]]))
+    scenes_px = (
+        (corners[None], torch.tensor([[0, 1, 2]])),
+        (clipped[None], torch.tensor([[0, 1, 2], [0, 2, 3]])),
+    )
     images = []
     for pos, tri in scenes_px:
         rast = drawn(pos, tri, size)

@@ -284,7 +284,9 @@ _Kernels = tuple[dict[torch.dtype, int], dict[torch.dtype, int]]
 
 def _run_forward(kernels: _Kernels, scene: tuple[int, ...], color: Tensor, *options: int) -> tuple[Tensor]:
     image = native.empty(color.shape, color.dtype)
-    native.call(kernels[0][color.dtype], *scene, color.data_ptr(), image.data_ptr(), color.shape[-1], *options)
+    native.call(
+        kernels[0][color.dtype], *scene, color.data_ptr(), image.data_ptr(), color.shape[-1], *options
+    )
     return (image,)
 
 

@@ -88,7 +88,10 @@ def _mesh(pos: Tensor, tri: Tensor, twins: Tensor) -> _Mesh:
     points = pos.reshape(-1, *pos.shape[-2:]).double()  # [n or 1, V, 4]
     p0, p1, p2 = points[:, tri][..., [0, 1, 3]].unbind(2)  # [n or 1, T, 3] each
     is_back = (torch.linalg.cross(p0, p1) * p2).sum(-1) < 0
-    start, end = tri.roll(-1, 1), tri.roll(-2, 1)  # of the half-edges; neighbours of like winding run oppositely
+    start, end = (
+        tri.roll(-1, 1),
+        tri.roll(-2, 1),
+    )  # of the half-edges; neighbours of like winding run oppositely
     triangle, corner = twins.clamp(min=0) // 3, twins.clamp(min=0) % 3
     is_like = start == end[triangle, corner]
     is_fold = is_back[:, :, None] != torch.where(is_like, is_back[:, triangle], ~is_back[:, triangle])
@@ -236,7 +239,9 @@ def _at(values: Tensor, k: Tensor) -> Tensor:
 
 
 def _with_column(table: Tensor, rows: Tensor, values: Tensor, empty: float) -> Tensor:
-    column = torch.full_like(table[:, :1], empty) if table.shape[1] else table.new_full((len(table), 1), empty)
+    column = (
+        torch.full_like(table[:, :1], empty) if table.shape[1] else table.new_full((len(table), 1), empty)
+    )
     column[rows, 0] = values
     return torch.cat((table, column), 1)
 
@@ -509,7 +514,11 @@ class _Blend(torch.autograd.Function):
         taken = _taken(plan, points[plan.piece_rows], points[plan.meeting_rows])
         ctx.counts = taken.isfinite().all(1, keepdim=True)
         pixels = color.reshape(-1, color.shape[-1]).double()
-        return _blended(pixels, plan.pairs, torch.where(ctx.counts, taken, 0.0)).reshape(color.shape).to(color.dtype)
+        return (
+            _blended(pixels, plan.pairs, torch.where(ctx.counts, taken, 0.0))
+            .reshape(color.shape)
+            .to(color.dtype)
+        )
 
     @staticmethod
     @once_differentiable
