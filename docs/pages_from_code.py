@@ -91,7 +91,7 @@ def _gradients(measured: dict[str, Any]) -> str:
     lines = [
         f"Gradient by the place of the vertices, for losses that weigh images of 48 x 48 pixels smoothly. "
         f"Medians over {measured['poses']} random poses: cosine with the exact gradient, and relative error "
-        f"(L2). The exact gradient itself is known to {measured['truth_error_max']:.0e} or better.",
+        f"(L2). That of the exact gradient itself is at most {measured['truth_error_max']:.1g}.",
         "",
         "| scene | " + " | ".join(METHODS[name].title for name in methods) + " |",
         "|---|" + "---:|" * len(methods),

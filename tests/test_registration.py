@@ -65,6 +65,10 @@ CASES: dict[str, Case] = {
     ),
     "texture_cube": (lambda t, u: weighted(rg.texture(t, u, boundary_mode="cube")), (CUBE, DIRECTION)),
     "antialias": (lambda c, p: weighted(rg.antialias(c, RAST, p, TRI)), (COLOR, POS)),
+    "antialias_pixel_pair": (
+        lambda c, p: weighted(rg.antialias(c, RAST, p, TRI, method="pixel_pair")),
+        (COLOR, POS),
+    ),
     "antialias_topology": (
         lambda c, p: weighted(rg.antialias(c, RAST, p, TRI, topology=TOPOLOGY)),
         (COLOR, POS),

@@ -59,18 +59,18 @@ def antialias(
 
 
 def edge_opposites(tri: Tensor, vertex_count: int) -> Tensor:
-    """Opposite vertex across the edge opposite corner k of each triangle: [T, 3] int64, -1 if there is none."""
+    """Opposite vertex across the edge opposite corner k of each triangle: [T, 3] int64, -1 for none."""
     twins = edge_twins(tri, vertex_count)
     own = tri.to(torch.int64).reshape(-1)
     return torch.where(twins >= 0, own[twins.clamp(min=0)], -1) if len(own) else twins
 
 
 def edge_twins(tri: Tensor, vertex_count: int) -> Tensor:
-    """Half-edge on the other side of half-edge 3 t + k, the edge opposite corner k of triangle t: [T, 3] int64,
-    -1 if there is none.
+    """Half-edge on the other side of half-edge 3 t + k, the edge opposite corner k of triangle t: [T, 3]
+    int64, -1 if there is none.
 
-    An edge, keyed on its two vertex indices, remembers two half-edges with distinct opposite vertices, those of
-    the lowest triangle indices. Triangles with repeated or invalid indices take no part.
+    An edge, keyed on its two vertex indices, remembers two half-edges with distinct opposite vertices, those
+    of the lowest triangle indices. Triangles with repeated or invalid indices take no part.
     """
     tri = tri.to(torch.int64)
     start, end = tri.roll(-1, 1), tri.roll(-2, 1)
@@ -140,7 +140,7 @@ def shown_triangles(rast: Tensor, triangle_count: int) -> Tensor:
 
 
 def neighbours(rast: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Flat pixel numbers of each horizontal and vertical pair of different ids, and whether it is vertical."""
+    """Flat pixel numbers of horizontal and vertical pairs of different ids; which ones are vertical."""
     n, height, width, _ = rast.shape
     ids = rast[..., 3].float()
     pixel = torch.arange(n * height * width, device=rast.device).reshape(n, height, width)

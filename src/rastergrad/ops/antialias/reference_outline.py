@@ -2,12 +2,13 @@
 """Antialiasing by outlines from its definition: the oracle of this room's default method, and its fallback
 without kernels.
 
-What lies between two pixels is found by walking over the mesh (docs/definition.md 5.8), without gradients, step
-by step for all pairs at once. That gives a list of edges with their ranges of y, and of planes that meet. What
-these take from the two pixels is a differentiable function of positions, and gradients are autograd of it.
+What lies between two pixels is found by walking over the mesh (docs/definition.md 5.8), without gradients,
+step by step for all pairs at once. That gives a list of edges with their ranges of y, and of planes that
+meet. What these take from the two pixels is a differentiable function of positions, and gradients are
+autograd of it.
 
-Letters: P pairs, K pieces of outlines, M meetings. Points as a pair sees them are [..., 4]: (x w, y w, z, w), x and
-y in pixels from the centre of its first pixel, x along the pair.
+Letters: P pairs, K pieces of outlines, M meetings. Points as a pair sees them are [..., 4]: (x w, y w, z, w),
+x and y in pixels from the centre of its first pixel, x along the pair.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def antialias(
 
     Returns: [n, H, W, C], in the dtype of `color`.
 
-    Gradients: `color`, and `pos`: x, y, w of the ends of outline edges, all of the corners of planes that meet.
+    Gradients: `color`, and `pos`: x, y, w of the ends of outline edges, all of the corners of planes that
+    meet.
     """
     tri = tri.to(torch.int64)
     with torch.no_grad():
@@ -85,13 +87,10 @@ class _Mesh:
 
 
 def _mesh(pos: Tensor, tri: Tensor, twins: Tensor) -> _Mesh:
-    points = pos.reshape(-1, *pos.shape[-2:]).double()  # [n or 1, V, 4]
+    points = (pos if pos.dim() == 3 else pos[None]).double()  # [n or 1, V, 4]
     p0, p1, p2 = points[:, tri][..., [0, 1, 3]].unbind(2)  # [n or 1, T, 3] each
     is_back = (torch.linalg.cross(p0, p1) * p2).sum(-1) < 0
-    start, end = (
-        tri.roll(-1, 1),
-        tri.roll(-2, 1),
-    )  # of the half-edges; neighbours of like winding run oppositely
+    start, end = tri.roll(-1, 1), tri.roll(-2, 1)  # of half-edges; the twins of like winding run oppositely
     triangle, corner = twins.clamp(min=0) // 3, twins.clamp(min=0) % 3
     is_like = start == end[triangle, corner]
     is_fold = is_back[:, :, None] != torch.where(is_like, is_back[:, triangle], ~is_back[:, triangle])
@@ -180,16 +179,17 @@ def _walk(mesh: _Mesh, pairs: _Pairs, toward_second: bool) -> _Walks:
         if not toward_second:
             ahead[..., 0] = place[..., 3] - place[..., 0]  # from here on x counts from the walk's own centre
         if came_by is None:
-            exit = _farther(crossed, ahead)
-            is_lost = ~crossed.any(1) | _at(ahead[..., 0] < -REACH_PX * ahead[..., 3], exit)
+            way_out = _farther(crossed, ahead)
+            is_lost = ~crossed.any(1) | _at(ahead[..., 0] < -REACH_PX * ahead[..., 3], way_out)
         else:
-            exit = (crossed & (torch.arange(3, device=exit.device) != came_by[:, None])).int().argmax(1)
-            is_lost = torch.zeros_like(exit, dtype=torch.bool)
-        is_beyond = _at(ahead[..., 0] >= ahead[..., 3], exit)
-        is_outline = _at(mesh.outlines(pair, triangle), exit)
-        twin = mesh.twins[triangle, exit]
+            others = torch.arange(3, device=came_by.device) != came_by[:, None]
+            way_out = (crossed & others).int().argmax(1)
+            is_lost = torch.zeros_like(way_out, dtype=torch.bool)
+        is_beyond = _at(ahead[..., 0] >= ahead[..., 3], way_out)
+        is_outline = _at(mesh.outlines(pair, triangle), way_out)
+        twin = mesh.twins[triangle, way_out]
 
-        end = torch.full_like(exit, -1)
+        end = torch.full_like(way_out, -1)
         end[is_outline] = OUTLINE
         end[~is_outline & (twin // 3 == goal[going])] = NEIGHBOUR
         is_beside = _common_edges(mesh, triangle, goal[going]).any(1)
@@ -197,18 +197,18 @@ def _walk(mesh: _Mesh, pairs: _Pairs, toward_second: bool) -> _Walks:
         end[is_lost] = LOST
 
         walks.passed = _with_column(walks.passed, going, triangle, -1)
-        walks.left_at = _with_column(walks.left_at, going, _at(place[..., 0] / place[..., 3], exit), 0)
+        walks.left_at = _with_column(walks.left_at, going, _at(place[..., 0] / place[..., 3], way_out), 0)
         ended = end >= 0
         walks.end[going[ended]] = end[ended]
-        walks.outline[going[ended]] = (3 * triangle + exit)[ended]
-        walks.place[going[ended]] = _at(place, exit)[ended]
+        walks.outline[going[ended]] = (3 * triangle + way_out)[ended]
+        walks.place[going[ended]] = _at(place, way_out)[ended]
         going, triangle, came_by = going[~ended], twin[~ended] // 3, twin[~ended] % 3
     return walks
 
 
 def _crossings(corners: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether each edge of seen triangles [G, 3, 4] has an end on each side of y = 0, and the point [G, 3, 4] on it
-    that lies there.
+    """Whether each edge of seen triangles [G, 3, 4] has an end on each side of y = 0, and the point [G, 3, 4]
+    on it that lies there.
     """
     start, end = corners.roll(-1, 1), corners.roll(-2, 1)
     is_above = corners[..., 1] >= 0
@@ -239,9 +239,7 @@ def _at(values: Tensor, k: Tensor) -> Tensor:
 
 
 def _with_column(table: Tensor, rows: Tensor, values: Tensor, empty: float) -> Tensor:
-    column = (
-        torch.full_like(table[:, :1], empty) if table.shape[1] else table.new_full((len(table), 1), empty)
-    )
+    column = table.new_full((len(table), 1), empty)
     column[rows, 0] = values
     return torch.cat((table, column), 1)
 
@@ -305,9 +303,11 @@ def _depth(seen: Tensor) -> Tensor:
 def _follow(
     mesh: _Mesh, pairs: _Pairs, going: Tensor, outline: Tensor, x0: Tensor, direction: int, tips: Tensor
 ) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Follow half-edges `outline` of the pairs `going` from y = 0 to the end of the row, upward (1) or downward (-1).
+    """Follow half-edges `outline` of the pairs `going` from y = 0 to the end of the row, upward (1) or
+    downward (-1).
 
-    Returns steep pieces: pair, rows of both ends, y at the lower and the upper end; each [K]. Adds to `tips` [P, 2].
+    Returns steep pieces: pair, rows of both ends, y at the lower and the upper end; each [K]. Adds to `tips`
+    [P, 2].
     """
     pieces = []
     triangle, edge = outline[going] // 3, outline[going] % 3
@@ -316,7 +316,7 @@ def _follow(
     head = torch.where(is_above == (direction > 0), head, (edge + 2) % 3)
     begin = torch.zeros_like(x0[going])  # heights: y counted in the direction of going
     for count in range(1, MOST_EDGES + 1):
-        tail = 3 - edge - head
+        tail = (3 - edge - head) % 3
         a, b = (_corner(mesh, pairs, going, triangle, corner) for corner in (tail, head))
         x, height = b[:, 0] / b[:, 3], direction * b[:, 1] / b[:, 3]
         leads_behind = b[:, 3] <= 0  # so it leads to infinity before
@@ -366,7 +366,7 @@ def _next_outline(
     corner, came_by = head, edge
     t = triangle
     for _ in range(MOST_FAN):
-        other = 3 - corner - came_by  # the triangle's other edge at this corner
+        other = (3 - corner - came_by) % 3  # the triangle's other edge at this corner
         is_outline = _at(mesh.outlines(pairs[turning], t), other)
         done = turning[is_outline]
         triangle[done], edge[done], found[done] = t[is_outline], other[is_outline], True
@@ -374,9 +374,9 @@ def _next_outline(
         if len(turning) == 0:
             break
         t, came_by = twin // 3, twin % 3
-        corner = (mesh.tri[t] == vertex[turning, None]).int().argmax(1)
+        corner = (mesh.tri[t] == vertex[turning, None]).int().argmax(1)  # any, in a topology of another mesh
     corner = (mesh.tri[triangle] == vertex[:, None]).int().argmax(1)
-    return triangle, edge, 3 - corner - edge, found
+    return triangle, edge, (3 - corner - edge) % 3, found
 
 
 def _direction(a: Tensor, b: Tensor) -> Tensor:
@@ -433,7 +433,7 @@ def _meet(mesh: _Mesh, pairs: _Pairs, from_first: _Walks, from_second: _Walks) -
 
 
 def _plane(corners: Tensor) -> Tensor:
-    """Depth z/w = c_0 x + c_1 y + c_2 over the screen, of the plane through seen corners [M, 3, 4]: [M, 3]."""
+    """Depth z/w = c_0 x + c_1 y + c_2 over the screen of the plane through seen corners [M, 3, 4]: [M, 3]."""
     points, z = corners[..., [0, 1, 3]], corners[..., 2]
     opposite = torch.linalg.cross(points.roll(-1, 1), points.roll(-2, 1))  # [M, 3, 3]
     determinant = (opposite[:, 0] * points[:, 0]).sum(1)
