@@ -97,7 +97,7 @@ def _gradients(measured: dict[str, Any]) -> str:
         "|---|" + "---:|" * len(methods),
     ]
     for scene in by_scene[methods[0]]:
-        cells = ["{:.3f}, {:.2f}".format(*by_scene[name][scene]) for name in methods]
+        cells = ["{:.3f},&nbsp;{:.2f}".format(*by_scene[name][scene]) for name in methods]
         lines.append(f"| {scene.replace('_', ' ')} | {' | '.join(cells)} |")
     lines += [
         "",

@@ -256,7 +256,8 @@ def test_gradients_become_tables(tmp_path: Path) -> None:
     (tmp_path / "gradient-truth.json").write_text(json.dumps(result), encoding="utf-8")
     text = pages_from_code.gradient_tables(tmp_path)
     assert (
-        "| scene | pixel_pair | outline |\n|---|---:|---:|\n| torus | 0.250, 0.96 | 0.990, 0.10 |\n" in text
+        "| scene | pixel_pair | outline |\n|---|---:|---:|\n| torus | 0.250,&nbsp;0.96 | 0.990,&nbsp;0.10 |\n"
+        in text
     )
     assert "| pixel_pair | 50 % | 0.500, 0.75 | 0.500, 0.75 | 0.500, 0.75 | 0.5000 |\n" in text
     assert "3 random poses" in text

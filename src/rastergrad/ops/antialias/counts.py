@@ -15,15 +15,21 @@ _COUNTS = native.kernels("outline_counts")
 
 @dataclass(frozen=True)
 class OutlineCounts:
-    """How many pairs of neighbouring pixels the outline method looks at, and what it finds there."""
+    """How many pairs of neighbouring pixels the outline method looks at, and what it finds there.
 
-    pairs: int  # of neighbouring pixels with different ids
-    walked: int  # of these: the ones that a look at the triangles alone could not settle
-    outlines: int  # of these: blended along an outline
-    meetings: int  # of these: blended where two surfaces pass through each other
-    lost: int  # of these: given up after 1,024 triangles; they are not blended
-    steps: int  # triangles crossed by all walks
-    most_steps: int  # triangles crossed by the walks of one pair
+    Of `pairs`, all whose ids differ, `walked` could not be settled by a look at the triangles alone. Of these,
+    `outlines` are blended along an outline, `meetings` where two surfaces pass through each other, and `lost`
+    were given up after 1,024 triangles and are not blended. `steps` counts the triangles that all walks
+    cross, `most_steps` those of the pair with the longest walks.
+    """
+
+    pairs: int
+    walked: int
+    outlines: int
+    meetings: int
+    lost: int
+    steps: int
+    most_steps: int
 
 
 def outline_counts(
