@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from . import fits
 from .measure import Measurement, measure
 from .methods import METHODS, chosen
 from .records import record
@@ -28,7 +29,15 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=RESULTS / "gradient-truth.json", help="where the JSON goes"
     )
+    parser.add_argument(
+        "--fits", action="store_true", help="fit poses from random starts instead; takes --quick and --out"
+    )
     args = parser.parse_args()
+    if args.fits:
+        found = list(fits.run(starts=3) if args.quick else fits.run())
+        print(fits.markdown(found))
+        keep(args.out.with_stem(f"{args.out.stem}-fits"), fits.content(found))
+        return
     methods = chosen(args.methods)
     measurements: list[Measurement] = []
     for name in args.scenes:
