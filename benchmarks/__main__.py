@@ -66,7 +66,11 @@ def line(r: Result) -> str:
         else f"{r.of_target:5.2f} x target {r.target_ms:g} ({r.in_proportion:.2f} here)"
     )
     band = "" if r.bandwidth is None else f"{r.bandwidth:4.0%} of copy"
-    peer = "" if r.speedup is None else f"{r.speedup:5.1f} x faster than {r.peer} ({r.peer_ms:.2f} ms)"
+    peer = ""
+    if r.speedup is not None and r.speedup >= 1:
+        peer = f"{r.speedup:5.1f} x faster than {r.peer} ({r.peer_ms:.2f} ms)"
+    elif r.speedup is not None:
+        peer = f"{1 / r.speedup:5.2f} x the time of {r.peer} ({r.peer_ms:.2f} ms)"
     return f"{r.name:66s} {r.ms:8.3f} ms ({r.low:.3f}-{r.high:.3f})  {target:34s} {band:12s} {peer}"
 
 

@@ -25,11 +25,11 @@ def _row(count: int, target_ms: float, size: int) -> Row:
     goal = torch.rand(1, size, size, 3, generator=generator)
     topology = rg.edge_topology(scene.tri)
 
-    def step() -> tuple[torch.Tensor, torch.Tensor]:
+    def step(method: str = "outline") -> tuple[torch.Tensor, torch.Tensor]:
         rast, rast_db = rg.rasterize(pos, scene.tri, (size, size))
         uv, uv_da = rg.interpolate(scene.uv, rast, scene.tri, rast_db, "all")
         color = rg.texture(tex, uv, uv_da) * (rast[..., 3:] > 0)
-        image = rg.antialias(color, rast, pos, scene.tri, topology=topology)
+        image = rg.antialias(color, rast, pos, scene.tri, topology=topology, method=method)
         loss = (image - goal).square().mean()
         d_pos, d_tex = torch.autograd.grad(loss, [pos, tex])
         return d_pos, d_tex
@@ -44,4 +44,11 @@ def _row(count: int, target_ms: float, size: int) -> Row:
             assert bool(a.isfinite().all()), "a gradient is not finite"
             assert float(a.abs().max()) > 0, "a gradient is zero"
 
-    return Row(f"full step, {count:,} triangles", target_ms, step, check)
+    return Row(
+        f"full step, {count:,} triangles",
+        target_ms,
+        step,
+        check,
+        peer="with the pixel pair",
+        run_peer=lambda: step("pixel_pair"),
+    )

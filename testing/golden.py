@@ -3,8 +3,8 @@
 
 `loader()` is their own checker. Its `run(module, ctx)` wants a module with the call signatures of the library
 that the numbers come from; `GoldenModule` is one, over a small table of our functions, with that library's
-semantics where ours differ (docs/differences.md): no depth gradient, bad triangles skipped, no uv_da gradient
-from a circular footprint.
+semantics where ours differ (docs/differences.md): no depth gradient, gradients also from pixels outside the
+exact triangle, bad triangles skipped, no uv_da gradient from a circular footprint.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def reference_functions(subpixel_bits: int = 8) -> Functions:
     def depth_layers(
         pos: Tensor, tri: Tensor, size: tuple[int, int], **options: Any
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        options.update(depth_grad=False, subpixel_bits=subpixel_bits)
+        options.update(depth_grad=False, interior_gate=False, subpixel_bits=subpixel_bits)
         key = None
         while True:
             rast, rast_db, key = room("rasterize").rasterize(
@@ -108,7 +108,7 @@ def native_functions(backend: str) -> Functions:
         pos: Tensor, tri: Tensor, size: tuple[int, int], **options: Any
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Without end: where nothing is left, layers are empty."""
-        options.update(depth_grad=False, backend=backend, strict=False, layered=True)
+        options.update(depth_grad=False, interior_gate=False, backend=backend, strict=False, layered=True)
         key = None
         while True:
             rast, rast_db, key = room("rasterize").draw("golden", pos, tri, size, previous_key=key, **options)

@@ -61,8 +61,8 @@ def shown(rast: Tensor, triangles: int) -> Tensor:
 
 
 def within_reach(pixels: Tensor, k: int) -> Tensor:
-    """What the 5 x 5 pixels around each sub-sample's own one hold [N, kH, kW, 25]; -1 beyond the image."""
-    around = torch.nn.functional.pad(pixels, (2, 2, 2, 2), value=-1).unfold(1, 5, 1).unfold(2, 5, 1)
+    """What the 7 x 7 pixels around each sub-sample's own one hold [N, kH, kW, 49]; -1 beyond the image."""
+    around = torch.nn.functional.pad(pixels, (3, 3, 3, 3), value=-1).unfold(1, 7, 1).unfold(2, 7, 1)
     return around.flatten(3).repeat_interleave(k, 1).repeat_interleave(k, 2)
 
 
@@ -176,21 +176,20 @@ def test_strange_ids_are_background() -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_ids_above_2_to_24(dtype: torch.dtype) -> None:
-    """Ids are then bit patterns: 2^24 + 1 and its neighbours must not be taken for one another."""
-    first = 2**24 - 1
-    bits = torch.arange(6) + first + 1
+    """Ids are then bit patterns: neighbours must not be taken for one another, 16 at a time or one by one."""
+    width, first = 37, 2**24 - 20
+    bits = torch.arange(width) + first + 1
     encoded = torch.where(bits <= 2**24, bits.float(), (bits + 0x4A800000).int().view(torch.float32))
-    rast = torch.zeros(1, 1, 6, 4)
+    rast = torch.zeros(1, 1, width, 4)
     rast[..., 3] = encoded
-    fine = torch.zeros(1, 2, 12, 4)
-    fine[..., 3] = encoded.roll(1).repeat_interleave(
-        2
-    )  # each sub-sample shows what the pixel on its left does
-    color = torch.arange(6, dtype=dtype).reshape(1, 1, 6, 1)
-    components = torch.zeros(first + 6, dtype=torch.int32)
+    fine = torch.zeros(1, 2, 2 * width, 4)
+    fine[..., 3] = encoded.roll(1).repeat_interleave(2)  # sub-samples show what the pixel on their left does
+    color = torch.arange(width, dtype=dtype).reshape(1, 1, width, 1)
+    components = torch.zeros(first + width, dtype=torch.int32)
     tri = torch.zeros(0, 3, dtype=torch.int32)
     got = gathered(color, rast, fine, tri, components)
-    assert got[0, 0, 2:, 0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    want = torch.arange(width, dtype=dtype).roll(1).repeat_interleave(2)
+    assert torch.equal(got[0, :, 2:, 0], want[2:].expand(2, -1))
 
 
 def test_extreme_depths_leave_the_choice_defined() -> None:
@@ -357,11 +356,13 @@ def test_a_constant_image_stays(k: int) -> None:
 
 
 def test_gradcheck() -> None:
-    """The tolerances are those of plain antialias: a stabiliser changes gradients by 1e-3 / |dY|."""
+    """Of the pixel pair, whose gradient is that of its value but for a stabiliser, 1e-3 / |dY|. (An outline that
+    turns within a row is continued without a gradient.)
+    """
     color, rast, pos, tri, fine = scene("cube", size=(7, 8), channels=2)
 
     def image(c: Tensor, p: Tensor) -> Tensor:
-        return rg.antialias(c, rast, p, tri, visibility=fine)
+        return rg.antialias(c, rast, p, tri, method="pixel_pair", visibility=fine)
 
     inputs = [color.requires_grad_(), pos.requires_grad_()]
     assert torch.autograd.gradcheck(image, inputs, eps=1e-7, rtol=1e-2, atol=1e-4)

@@ -2,9 +2,9 @@
 """The golden cases through the rooms: 81 cases, 361 comparisons, the runner's own tolerances, no mask.
 
 Where rastergrad differs from the library behind the numbers on purpose, the rooms have a switch that the
-drop-in module uses, and so does the adapter: no depth gradient, bad triangles skipped, no gradient from
-circular footprints (docs/differences.md). Vertices snap to 1/256 pixel here and to 1/16 there:
-only pixels that the runner itself masks change.
+drop-in module uses, and so does the adapter: no depth gradient, gradients also from pixels outside the exact
+triangle, bad triangles skipped, no gradient from circular footprints (docs/differences.md). Vertices snap to
+1/256 pixel here and to 1/16 there: only pixels that the runner itself masks change.
 """
 
 import pytest

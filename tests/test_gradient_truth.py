@@ -9,16 +9,19 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 pytest.importorskip("numba", reason="needs pip install 'rastergrad[bench]'")
 
 from benchmarks.gradient_truth import __main__ as command
-from benchmarks.gradient_truth import records, truth
+from benchmarks.gradient_truth import methods, plot, records, studies, truth
 from benchmarks.gradient_truth.measure import Agreement, measure
 from benchmarks.gradient_truth.methods import METHODS
 from benchmarks.gradient_truth.scenes import CLOSED, NAMES, Scene, scene
@@ -272,10 +275,10 @@ def test_records_are_kept_until_their_sources_change(tmp_path: Path, monkeypatch
 
 def test_agreement_of_known_vectors() -> None:
     true = np.array([3.0, 4.0])
-    assert Agreement.of(true, true) == Agreement(1, 0, 1)
-    assert Agreement.of(true / 2, true) == Agreement(1, 0.5, 0.5)
-    assert Agreement.of(np.array([-4.0, 3.0]), true) == Agreement(0, 2**0.5, 0)
-    assert Agreement.of(np.zeros(2), true) == Agreement(0, 1, 0)
+    assert Agreement.of(true, true) == Agreement(1, 0, 1, 1)
+    assert Agreement.of(true / 2, true) == Agreement(1, 0.5, 0.5, 0.5)
+    assert Agreement.of(np.array([-4.0, 3.0]), true) == Agreement(0, 2**0.5, 0, 1)
+    assert Agreement.of(np.zeros(2), true) == Agreement(0, 1, 0, 0)
 
 
 # ---- a small part of the benchmark ------------------------------------------------------------------------
@@ -292,6 +295,33 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
         "thin": (0.5, 0.95),
     },
 }
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_ask_for_what_they_are_called(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resolution of the image and of visibility, and the way to antialias."""
+    asked: list[tuple[str, int, int]] = []
+
+    def antialias(
+        color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, *, method: str, visibility: Any = None
+    ) -> Tensor:
+        asked.append((method, rast.shape[1], rast.shape[1] if visibility is None else visibility.shape[1]))
+        return color
+
+    monkeypatch.setattr(methods.rg, "antialias", antialias)
+    posed = scene("triangle", 0)
+    image = METHODS[name].render(posed, torch.from_numpy(posed.position), 12)
+    assert image.shape == (12, 12, 3)
+    expected = {
+        "point": [],
+        "pixel_pair": [("pixel_pair", 12, 12)],
+        "pixel_pair_ss2": [("pixel_pair", 24, 24)],
+        "pixel_pair_ss4": [("pixel_pair", 48, 48)],
+        "outline": [("outline", 12, 12)],
+        "outline_v2": [("outline", 12, 24)],
+        "outline_v4": [("outline", 12, 48)],
+    }
+    assert asked == expected[name]
 
 
 @pytest.fixture(scope="module")
@@ -341,3 +371,32 @@ def test_command_prints_and_keeps_its_tables(
 def run(monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["gradient_truth", *arguments])
     command.main()
+
+
+def test_gains_are_bounded_over_poses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pose of a closed scene makes a gradient explode."""
+    monkeypatch.setattr(records, "KEPT", tmp_path)
+    (found,) = studies.spreads(
+        [METHODS["pixel_pair"]], 8, scenes=("sphere", "two_spheres", "boxes", "cube_unshared")
+    )
+    assert -0.1 < found.least_gain <= found.median_gain <= found.greatest_gain < 1.2
+    assert found.greatest_length < 1.2
+    assert found.non_finite == 0
+
+
+def test_density_study_shows_what_dense_meshes_lose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With pixel pairs, only silhouette edges of triangles that are seen at a pixel have a gradient."""
+    monkeypatch.setattr(records, "KEPT", tmp_path)
+    found = studies.densities([METHODS["pixel_pair"]], levels=(1, 3), sizes=(48,), poses=1)
+    assert [d.triangles for d in found] == [80, 1280]
+    assert 1 > found[0].gain > 2 * found[1].gain > 0
+    assert "| 1280 | 48 |" in studies.densities_markdown(found)
+
+
+def test_results_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs pip install 'rastergrad[bench]'")
+    table = {m: {"sphere": [0.9, 0.4], "mean": [0.9, 0.4]} for m in METHODS}
+    plot.scenes_figure({"tables": {"place": table}}).savefig(tmp_path / "scenes.svg")
+    rows = [{"method": m, "triangles": t, "size": 48, "gain": 0.5} for m in METHODS for t in (80, 320)]
+    plot.densities_figure(rows).savefig(tmp_path / "density.svg")
+    assert all("<svg" in path.read_text() for path in tmp_path.iterdir())

@@ -421,14 +421,28 @@ def test_gradients_that_are_switched_off():
     assert pos_gradient(pos, tri, depth_and_id, None)[..., 2].any()
 
 
-def test_gradient_is_not_gated_by_the_clamp():
-    """The sample lies a thousandth of a pixel outside the exact triangle: u is clamped, its slope is not."""
-    pos = on_screen([(2, 1), (0.501, 0), (0.501, 2)], (3, 4))
-    tri = torch.tensor([[0, 1, 2]])
-    assert rasterize(pos, tri, 3, 4)[0][0, 0, 0, 0] == 0
-    upstream = torch.zeros(1, 3, 4, 4, dtype=torch.float64)
-    upstream[0, 0, 0, 0] = 1
-    assert pos_gradient(pos, tri, upstream, None).abs().max() > 0.1
+@pytest.mark.parametrize("channel", [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (1, 3)])
+@pytest.mark.parametrize("winding", [[0, 1, 2], [1, 0, 2]])
+@pytest.mark.parametrize("offset", [-0.001, 0.0, 0.001])
+def test_interior_gate(channel, winding, offset):
+    """The left edge snaps to the pixel centre, which is covered. Where the edge lies to the right of it:
+    no gradient, or without the gate that of the unclamped value. On it or to its left: the same either way.
+    """
+    pos = on_screen([(2, 1), (0.5 + offset, 0), (0.5 + offset, 2)], (4, 4))
+    pos[0, :, 2] = torch.tensor([0.1, 0.2, 0.4])  # or z/w would not change
+    tri = torch.tensor([winding])
+    assert rasterize(pos, tri, 4, 4)[0][0, 0, 0, 3] == 1
+    upstream = torch.zeros(2, 1, 4, 4, 4, dtype=torch.float64)
+    upstream[channel[0], 0, 0, 0, channel[1]] = 1
+
+    def gradient(gate: bool) -> Tensor:
+        leaf = pos.clone().requires_grad_()
+        return torch.autograd.grad(rasterize(leaf, tri, 4, 4, interior_gate=gate)[:2], leaf, tuple(upstream))[
+            0
+        ]
+
+    assert gradient(False).abs().max() > 0.01
+    assert torch.equal(gradient(True), gradient(False) * (offset <= 0))
 
 
 def test_zero_upstream_keeps_overflow_out():

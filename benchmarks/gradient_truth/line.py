@@ -9,14 +9,17 @@ integrate to nothing.
 """
 
 import numpy as np
-from numba import njit
+
+from rastergrad.scene.extra import require
 
 from .surface import CELLS
 
+njit = require("numba", "computing exact gradients", extra="bench").njit
+
 NONE = -1  # the background
 # Gauss and Legendre's three points on [0, 1]. Shading is a ratio of two affine functions; in the ten scenes
-# these points integrate it to 1e-7 relative to eight points. Triangles whose depth changes severalfold within a
-# pixel would need more.
+# these points integrate it to 1e-7 relative to eight points. Triangles whose depth changes severalfold within
+# a pixel would need more.
 NODES = np.array([0.5 - 0.5 * 0.6**0.5, 0.5, 0.5 + 0.5 * 0.6**0.5])
 NODE_WEIGHTS = np.array([5.0, 8.0, 5.0]) / 18
 

@@ -20,6 +20,7 @@ class Agreement:
     cosine: float  # 0 for a vector of zeros
     relative: float  # |found - true| / |true|
     gain: float  # length of the projection on the truth, relative to it: 1 means that nothing is lost
+    length: float  # |found| / |true|
 
     @staticmethod
     def of(found: Array, true: Array) -> "Agreement":
@@ -28,6 +29,7 @@ class Agreement:
             cosine=dot / float(size * true_size) if size > 0 else 0.0,
             relative=float(np.linalg.norm(found - true) / true_size),
             gain=dot / float(true_size**2),
+            length=float(size / true_size),
         )
 
 

@@ -32,7 +32,7 @@ class Record:
 
     image: Array  # [H, W, 3]
     weight: Array  # [H, W, K, 3], dL_k/d(image) at the true image
-    target: Array  # [H, W, 3] image of the moved scene
+    target: Array  # [H, W, 3] image of the moved scene; empty if no loss is about it
     d_screen: Array  # [K, P, 3]: dL/d(x, y) in px at fixed depth, dL/d(depth) at fixed x and y
     # Relative L2 between d_screen of the first loss and that of a quadrature with half as many panels, by
     # place or by depth, whichever is greater. It bounds the error, as one with the full number is several
@@ -63,7 +63,8 @@ def compute(scene: Scene, size: int, *, losses: Sequence[str] = LOSSES, panels: 
     surface = scene.surface(size)
     image = truth.image(surface, size, size, panels=panels)
     generator = np.random.default_rng([scene.pose, size])
-    target = truth.image(scene.moved(generator).surface(size), size, size, panels=panels)
+    moved = scene.moved(generator).surface(size)
+    target = truth.image(moved, size, size, panels=panels) if MOVED in losses else image[:0]
     weights = []
     for loss in losses:
         if loss == SMOOTH:

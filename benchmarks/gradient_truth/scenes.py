@@ -76,7 +76,18 @@ class Scene:
 def scene(name: str, pose: int) -> Scene:
     """The scene of that name, one of `NAMES`, in its n-th pose. The same arguments give the same scene."""
     generator = np.random.default_rng([pose, *name.encode()])
-    bodies, colors, tri_of_color = _BUILDERS[name](generator, pose)
+    return _posed(name, pose, generator, _BUILDERS[name](generator, pose))
+
+
+def ball(levels: int, pose: int) -> Scene:
+    """A sphere of 20 * 4^levels triangles, to see how gradients depend on the density of a mesh."""
+    generator = np.random.default_rng([pose, levels])
+    return _posed(f"ball{levels}", pose, generator, _ball(levels, generator))
+
+
+def _posed(name: str, pose: int, generator: np.random.Generator, draft: "Draft") -> Scene:
+    """Bodies put before the camera and joined into one mesh."""
+    bodies, colors, tri_of_color = draft
     position = np.concatenate([b.position for b in bodies])
     drift = np.append(generator.uniform(-0.08, 0.08, 2), -DISTANCE)
     start = np.cumsum([0, *(len(b.position) for b in bodies)])
@@ -127,18 +138,22 @@ def _triangle(generator: np.random.Generator, pose: int) -> Draft:
 
 def _sphere(generator: np.random.Generator, pose: int) -> Draft:
     """320 triangles: at the rim they are foreshortened to a fraction of a pixel."""
-    ball = icosphere(2)
-    return [ball.under(1.3 * _rotation(generator))], _tint(ball, generator), None
+    return _ball(2, generator)
+
+
+def _ball(levels: int, generator: np.random.Generator) -> Draft:
+    body = icosphere(levels)
+    return [body.under(1.3 * _rotation(generator))], _tint(body, generator), None
 
 
 def _two_spheres(generator: np.random.Generator, pose: int) -> Draft:
     """A small sphere before a large one, so that silhouettes lie over surfaces."""
-    ball = icosphere(2)
+    body = icosphere(2)
     angle = generator.uniform(0, 2 * np.pi)
     x, y = 0.6 * np.cos(angle), 0.6 * np.sin(angle)
-    far = ball.under(1.25 * _rotation(generator), (-x, -y, -0.8))
-    close = ball.under(0.6 * _rotation(generator), (0.7 * x, 0.7 * y, 1.2))
-    colors = [_tint(ball, generator, (0.75, 0.6, 0.3)), _tint(ball, generator, (0.3, 0.4, 0.8))]
+    far = body.under(1.25 * _rotation(generator), (-x, -y, -0.8))
+    close = body.under(0.6 * _rotation(generator), (0.7 * x, 0.7 * y, 1.2))
+    colors = [_tint(body, generator, (0.75, 0.6, 0.3)), _tint(body, generator, (0.3, 0.4, 0.8))]
     return [far, close], np.concatenate(colors), None
 
 
@@ -169,9 +184,9 @@ def _cloth(generator: np.random.Generator, pose: int) -> Draft:
 
 def _subpixel(generator: np.random.Generator, pose: int) -> Draft:
     """A dented sphere of 5,120 or, in odd poses, 20,480 triangles, all of them smaller than a pixel."""
-    ball = icosphere(5 if pose % 2 else 4)
-    dent = 1 + 0.04 * np.sin(4 * ball.position @ generator.standard_normal(3) + 1)
-    rough = Body(ball.position * dent[:, None], ball.tri)
+    body = icosphere(5 if pose % 2 else 4)
+    dent = 1 + 0.04 * np.sin(4 * body.position @ generator.standard_normal(3) + 1)
+    rough = Body(body.position * dent[:, None], body.tri)
     return [rough.under(1.3 * _rotation(generator))], _tint(rough, generator), None
 
 

@@ -21,7 +21,6 @@ names the two terms; here both are quadratures and nothing is sampled.
 """
 
 import numpy as np
-from numba import njit
 
 from .line import (
     NODE_WEIGHTS,
@@ -33,6 +32,7 @@ from .line import (
     covered,
     fronts,
     gather,
+    njit,
     pixels,
 )
 from .surface import Array, Surface, edges_of, grid_of, planes_of

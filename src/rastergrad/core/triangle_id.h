@@ -33,7 +33,9 @@ RG_FN Lanes<float> encode_id(Lanes<int32_t> index_plus_one) {
 RG_FN Lanes<int32_t> decode_id(Lanes<float> value) {
     const Lanes<int32_t> there = value >= Lanes<float>(1.0f), exact = value <= Lanes<float>(float(kIdExact));
     const Lanes<int32_t> number = convert<int32_t>(select(there & exact, value, Lanes<float>(0.0f)));
-    return select(there, select(exact, number, bits_as<int32_t>(value) - Lanes<int32_t>(kIdBits)), Lanes<int32_t>(0)) - Lanes<int32_t>(1);
+    // What is negative must not reach the subtraction, which would overflow.
+    const Lanes<int32_t> pattern = bits_as<int32_t>(select(there, value, Lanes<float>(1.0f))) - Lanes<int32_t>(kIdBits);
+    return select(there, select(exact, number, pattern), Lanes<int32_t>(0)) - Lanes<int32_t>(1);
 }
 RG_FN Lanes<int32_t> decode_id(Lanes<double> value) { return decode_id(convert<float>(value)); }
 

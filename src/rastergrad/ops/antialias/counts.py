@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...core import check, dispatch, native
-from .op import scene_fields, usable_twins
+from .op import refuse_indices, scene_fields, usable_twins
 from .topology import EdgeTopology, matching
 
 _COUNTS = native.kernels("outline_counts")
@@ -86,5 +86,7 @@ def outline_counts(
     rast, pos = check.prepared(rast.detach(), dtype), check.prepared(pos.detach(), dtype)
     twins = usable_twins(name, pos, tri, *known, strict=True)
     counts = torch.zeros(7, dtype=torch.int64)
-    native.call(_COUNTS[dtype], *scene_fields(rast, pos, tri, twins), int(intersections), counts.data_ptr())
+    fields = scene_fields(rast, pos, tri, twins)
+    if native.call(_COUNTS[dtype], *fields, int(intersections), counts.data_ptr()) >= 0:
+        refuse_indices(name, tri, pos.shape[-2])
     return OutlineCounts(*check.numbers(counts))

@@ -18,6 +18,7 @@ constexpr int32_t kBackground = -1, kNoPixel = -2;  // in place of a triangle
 
 // body(image, begin, end): rows of the coarse image.
 template <class Args, class Body> void for_each_strip(const Args& a, Body&& body) {
+    if (a.channels == 0) return;  // nothing to move, between tensors without memory
     const int64_t rows = maximum(kStripSubSamples / (a.width * a.scale * a.scale), int64_t(1)), per_image = (a.height + rows - 1) / rows;
     parallel_for(a.threads, a.images * per_image, 1, [&](int, int64_t from, int64_t to) {
         for (int64_t s = from; s < to; s++) {

@@ -10,7 +10,9 @@
 RG_BEGIN
 namespace {
 
-constexpr int64_t kForwardPixels = 16384, kBackwardPixels = 32768;  // backward looks two rows beyond its strip
+constexpr int64_t kForwardPixels = 16384;
+// Backward looks two rows beyond its strip: strips are larger where that leaves sixteen of them.
+RG_FN int64_t backward_pixels(int64_t all) { return minimum(maximum(all / 16, kForwardPixels), 4 * kForwardPixels); }
 
 // The blended pairs that touch the rows [low, high), in order, and what they take off the pixels of these rows.
 template <class T> class StripPairs {
@@ -249,14 +251,15 @@ void backward_strip(const OutlineBackwardArgs<T>& a, const OutlineEdges<T>& edge
 
 template <class T> int64_t outline_forward(const OutlineForwardArgs<T>& a) {
     const Scene<T>& s = a.base.scene;
-    if (s.images * a.base.channels == 0) return 0;
+    if (s.images * a.base.channels == 0) return -1;
     const OutlineEdges<T> edges(s);
+    if (edges.bad_triangle() >= 0) return edges.bad_triangle();
     const Strips strips(s.height, s.width, kForwardPixels);
     for_each_strip(s.threads, s.images, s.height, strips, [&](int, int64_t, int64_t image, int64_t begin, int64_t end) {
         forward_strip(a, edges, image, begin, end);
         stream_fence();
     });
-    return 0;
+    return -1;
 }
 
 template <class T> int64_t outline_backward(const OutlineBackwardArgs<T>& a) {
@@ -264,10 +267,11 @@ template <class T> int64_t outline_backward(const OutlineBackwardArgs<T>& a) {
     const int64_t vertex_rows = s.pos_image_stride ? s.images * s.vertices : s.vertices;
     if (s.images * a.base.channels == 0) {
         if (a.base.d_pos && vertex_rows) memset(a.base.d_pos, 0, size_t(vertex_rows) * 4 * sizeof(T));
-        return 0;
+        return -1;
     }
     const OutlineEdges<T> edges(s);
-    const Strips strips(s.height, s.width, kBackwardPixels);
+    if (edges.bad_triangle() >= 0) return edges.bad_triangle();
+    const Strips strips(s.height, s.width, backward_pixels(s.images * s.height * s.width));
     const auto run = [&](RowScatter<T>* scatter) {
         for_each_strip(s.threads, s.images, s.height, strips, [&](int worker, int64_t strip, int64_t image, int64_t begin, int64_t end) {
             backward_strip(a, edges, scatter, worker, strip, image, begin, end);
@@ -276,12 +280,12 @@ template <class T> int64_t outline_backward(const OutlineBackwardArgs<T>& a) {
     };
     if (!a.base.d_pos) {
         run(nullptr);
-        return 0;
+        return -1;
     }
     RowScatter<T> scatter(s.threads, s.images * strips.per_image, vertex_rows, 4);
     run(&scatter);
     scatter.sum_into(a.base.d_pos);
-    return 0;
+    return -1;
 }
 
 template int64_t outline_forward(const OutlineForwardArgs<float>&);

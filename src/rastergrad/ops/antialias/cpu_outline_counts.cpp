@@ -8,6 +8,7 @@ RG_BEGIN
 template <class T> int64_t count_outlines(const OutlineCountArgs<T>& a) {
     const Scene<T>& s = a.scene;
     const OutlineEdges<T> edges(s);
+    if (edges.bad_triangle() >= 0) return edges.bad_triangle();
     const Strips strips(s.height, s.width, 16384);
     Block<OutlineCounts> parts(size_t(s.images * strips.per_image));
     for_each_strip(s.threads, s.images, s.height, strips, [&](int, int64_t strip, int64_t image, int64_t begin, int64_t end) {
@@ -41,7 +42,7 @@ template <class T> int64_t count_outlines(const OutlineCountArgs<T>& a) {
         a.counts->steps += n.steps;
         a.counts->most_steps = maximum(a.counts->most_steps, n.most_steps);
     }
-    return 0;
+    return -1;
 }
 
 template int64_t count_outlines(const OutlineCountArgs<float>&);

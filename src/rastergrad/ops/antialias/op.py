@@ -154,7 +154,7 @@ def blend(
     color, rast, pos = check.prepared(color, dtype), check.prepared(rast, dtype), check.prepared(pos, dtype)
     if dispatch.resolve(name, backend, device) == "reference":
         if strict or method == "outline":
-            _check_indices(name, tri, pos.shape[-2])
+            refuse_indices(name, tri, pos.shape[-2])
         if method == "outline":
             return reference_outline.antialias(
                 color,
@@ -201,7 +201,7 @@ def _boost(value: Any) -> float:
         ) from None
 
 
-def _check_indices(function: str, tri: Tensor, vertices: int) -> None:
+def refuse_indices(function: str, tri: Tensor, vertices: int) -> None:
     """Refuse vertex indices out of range."""
     bad = ((tri < 0) | (tri >= vertices)).any(1)
     if not bool(bad.any()):
@@ -237,7 +237,7 @@ def usable_twins(
     if lowest >= 0 and highest < vertices:
         return twins
     if strict:
-        _check_indices(function, tri, vertices)
+        refuse_indices(function, tri, vertices)
     # Bad triangles that a given topology has entered must not hide the neighbours of good ones.
     return built(tri, vertices)[0]
 
@@ -262,7 +262,9 @@ def _pixel_pair_forward(
     strict: bool,
 ) -> tuple[Tensor, ...]:
     scene = scene_fields(rast, pos, tri, usable_twins("antialias", pos, tri, twins, bounds, strict))
-    return _run_forward(_PIXEL_PAIR, scene, color)
+    image = native.empty(color.shape, color.dtype)
+    native.call(_PIXEL_PAIR[0][color.dtype], *scene, color.data_ptr(), image.data_ptr(), color.shape[-1])
+    return (image,)
 
 
 def _outline_forward(
@@ -276,17 +278,17 @@ def _outline_forward(
     intersections: bool,
 ) -> tuple[Tensor, ...]:
     scene = scene_fields(rast, pos, tri, usable_twins("antialias", pos, tri, twins, bounds, True))
-    return _run_forward(_OUTLINE, scene, color, int(intersections))
-
-
-_Kernels = tuple[dict[torch.dtype, int], dict[torch.dtype, int]]
-
-
-def _run_forward(kernels: _Kernels, scene: tuple[int, ...], color: Tensor, *options: int) -> tuple[Tensor]:
     image = native.empty(color.shape, color.dtype)
-    native.call(
-        kernels[0][color.dtype], *scene, color.data_ptr(), image.data_ptr(), color.shape[-1], *options
+    bad = native.call(
+        _OUTLINE[0][color.dtype],
+        *scene,
+        color.data_ptr(),
+        image.data_ptr(),
+        color.shape[-1],
+        int(intersections),
     )
+    if bad >= 0:
+        refuse_indices("antialias", tri, pos.shape[-2])
     return (image,)
 
 
@@ -306,7 +308,11 @@ def _outline_backward(
 
 
 def _run_backward(
-    kernels: _Kernels, needs: Sequence[bool], inputs: Sequence[Any], d_image: Tensor | None, *options: int
+    kernels: tuple[dict[torch.dtype, int], dict[torch.dtype, int]],
+    needs: Sequence[bool],
+    inputs: Sequence[Any],
+    d_image: Tensor | None,
+    *options: int,
 ) -> Sequence[Tensor | None]:
     color, rast, pos, tri, twins, bounds, boost, _ = inputs
     if d_image is None or not (needs[0] or needs[2]):

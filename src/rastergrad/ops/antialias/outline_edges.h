@@ -2,6 +2,8 @@
 // Where surfaces end on the screen, worked out once per mesh and image: a byte per triangle that tells which of its edges are outlines
 // (borders and folds), and a coarse map of the pixels that outlines pass, so that the inside of a surface costs next to nothing.
 #pragma once
+#include <atomic>
+
 #include "memory.h"
 #include "outline.h"
 #include "strips.h"
@@ -18,6 +20,12 @@ template <class T> class OutlineEdges {
         find_edges();
     }
 
+    // The first triangle with a vertex that does not exist, or -1. If there is one nothing else may be asked.
+    int64_t bad_triangle() const {
+        const int64_t bad = bad_;
+        return bad == kNone ? -1 : bad;
+    }
+
     // [triangles]; bit k: the edge opposite to corner k is an outline.
     const uint8_t* edges(int64_t image) const { return edges_.data() + table_of(image) * s_.triangles; }
     // Whether an outline may pass the pixel or its neighbours' centres.
@@ -28,11 +36,13 @@ template <class T> class OutlineEdges {
   private:
     static constexpr int64_t kCell = 8;       // pixels
     static constexpr int64_t kChunk = 4096;   // triangles
+    static constexpr int64_t kNone = INT64_MAX;
     static constexpr T kMargin = T(0.25);     // pixels: the reach of a crossing, 1/16, and rounding
     const Scene<T>& s_;
     Vec2<T> half_;
     int64_t tables_, cells_across_, cells_;
     mutable Block<uint8_t> edges_, map_;
+    std::atomic<int64_t> bad_{kNone};
 
     int64_t table_of(int64_t image) const { return s_.pos_image_stride ? image : 0; }
     RG_FN const T* vertex(int64_t table, int32_t v) const { return s_.pos + table * s_.pos_image_stride + 4 * int64_t(v); }
@@ -44,13 +54,14 @@ template <class T> class OutlineEdges {
         const int64_t half_edges = 3 * s_.triangles;
         Block<uint8_t> down(size_t(tables_ * half_edges));
         for_each_part([&](int64_t table, int64_t begin, int64_t end) { find_down(table, begin, end, down.data() + table * half_edges); });
+        if (bad_ != kNone) return;
         for_each_part([&](int64_t table, int64_t begin, int64_t end) {
             uint8_t* const edges = edges_.data() + table * s_.triangles;
             for (int64_t t = begin; t < end; t++) edges[t] = find_outlines(table, 3 * t, down.data() + table * half_edges);
         });
     }
     // body(table, first triangle, triangle after the last)
-    template <class Body> void for_each_part(Body&& body) const {
+    template <class Body> void for_each_part(Body&& body) {
         const int64_t parts = (s_.triangles + kChunk - 1) / kChunk;
         parallel_for(s_.threads, tables_ * parts, 1, [&](int, int64_t from, int64_t to) {
             for (int64_t i = from; i < to; i++) {
@@ -61,7 +72,8 @@ template <class T> class OutlineEdges {
     }
 
     // Sixteen triangles at a time.
-    void find_down(int64_t table, int64_t begin, int64_t end, uint8_t* down) const {
+    void find_down(int64_t table, int64_t begin, int64_t end, uint8_t* down) {
+        if (has_bad(begin, end)) return;
         for (int64_t i = begin; i < end; i += kLanes) {
             Vec3<Lanes<T>> p[3];
             for (int k = 0; k < 3; k++) {
@@ -77,6 +89,18 @@ template <class T> class OutlineEdges {
                 down[3 * (i + l) + 2] = shows_back ^ (corner[0] > corner[1]);
             }
         }
+    }
+
+    // A topology of another mesh has not seen these triangles.
+    bool has_bad(int64_t begin, int64_t end) {
+        const auto exists = [this](int64_t corner) { return uint32_t(s_.tri[corner]) < uint64_t(s_.vertices); };
+        bool all = true;
+        for (int64_t i = 3 * begin; i < 3 * end; i++) all &= exists(i);
+        if (all) return false;
+        int64_t i = 3 * begin, seen = bad_.load();
+        while (exists(i)) i++;
+        while (i / 3 < seen && !bad_.compare_exchange_weak(seen, i / 3)) {}
+        return true;
     }
 
     RG_FN uint8_t find_outlines(int64_t table, int64_t half_edge, const uint8_t* down) const {

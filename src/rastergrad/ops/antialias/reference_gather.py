@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .reference import _decode_ids, edge_opposites
 
-REACH = 2  # rows and columns of pixels around the own one
+REACH = 3  # rows and columns of pixels around the own one
 GAP_WEIGHT = 20  # square pixels that a relative difference of depths of 1 weighs
 
 

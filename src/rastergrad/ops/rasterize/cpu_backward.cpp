@@ -120,7 +120,8 @@ RG_FN void backward_block(const BackwardArgs<T>& a, const T* pos, TriangleTable<
         g_db = upstream(a.d_rast_db);
         slopes = nonzero(g_db.x) | nonzero(g_db.y) | nonzero(g_db.z) | nonzero(g_db.w);
     }
-    const unsigned planar = (weights | slopes) & seen, used = planar | depths;
+    const unsigned planar = (weights | slopes) & seen;
+    unsigned used = planar | depths;
     if (!used) return;
 
     alignas(64) int32_t triangle[kLanes];
@@ -142,6 +143,10 @@ RG_FN void backward_block(const BackwardArgs<T>& a, const T* pos, TriangleTable<
     using Bits = typename L::Integer;
     const L dx = convert<T>(convert<Bits>(lanes_i::iota() & lanes_i(3))) * L(step_x), dy = convert<T>(convert<Bits>(lanes_i::iota() >> 2)) * L(step_y);
     const PixelAreas<L> areas = pixel_areas(p, L(fx) + dx, L(fy) + dy);
+    if (a.interior_gate) {
+        used &= mask_bits(lies_inside(areas));
+        if (!used) return;
+    }
     AreaGradients<L> d{{zero, zero, zero}, {zero, zero, zero}, {zero, zero, zero}};
     L d_z[3] = {zero, zero, zero}, d_w[3] = {zero, zero, zero};
     if (planar) {

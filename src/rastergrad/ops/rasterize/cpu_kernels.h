@@ -30,8 +30,9 @@ template <class T> struct BackwardArgs {
     const T* d_rast_db;  // like rast_db, or null: none arrived, or not to be used
     T* d_pos;            // like pos
     int64_t images, vertices, triangles, height, width;
-    int64_t instanced;   // whether every image has its own vertices
-    int64_t depth_grad;  // whether z/w passes a gradient
+    int64_t instanced;      // whether every image has its own vertices
+    int64_t depth_grad;     // whether z/w passes a gradient
+    int64_t interior_gate;  // whether pixels with their centre outside the exact triangle are left out
     int64_t threads;
 };
 template <class T> int64_t rasterize_backward(const BackwardArgs<T>& a);

@@ -55,7 +55,9 @@ def rasterize(
     Gradients:
         To `pos`, from (u, v), from z/w and from `rast_db`. None from id, none from which triangle is seen:
         `antialias` gives gradients of visibility. A pixel whose upstream gradients are exactly zero
-        contributes nothing.
+        contributes nothing. Nor does one whose centre lies outside its exact triangle: which triangle is seen
+        is decided on positions rounded to 1/256 pixel, and a sliver that wins a pixel in this way would
+        outweigh all others.
 
     Errors:
         TypeError for what is no tensor of the right kind, ValueError for shapes that do not fit, for a
@@ -161,6 +163,7 @@ def draw(
     backend: str | None = None,
     *,
     strict: bool = True,
+    interior_gate: bool = True,
     previous_key: Tensor | None = None,
     layered: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -169,10 +172,22 @@ def draw(
     Args:
         function: the name that error messages begin with.
         strict: whether a vertex index out of range is an error; if not, such triangles are not drawn.
+        interior_gate: whether pixels with their centre outside the exact triangle are left out of gradients.
         layered: whether to return the depth of what was drawn; otherwise `depth_key` is empty.
         previous_key: `depth_key` of the layer before; only what lies behind it is drawn.
     """
-    scene = _checked(function, pos, tri, resolution, ranges, db_grad, depth_grad, backend, strict=strict)
+    scene = _checked(
+        function,
+        pos,
+        tri,
+        resolution,
+        ranges,
+        db_grad,
+        depth_grad,
+        backend,
+        strict=strict,
+        interior_gate=interior_gate,
+    )
     return scene.draw(previous_key=previous_key, layered=layered)
 
 
@@ -189,7 +204,7 @@ class _Scene:
         tri: Tensor,
         ranges: Tensor | None,
         size: tuple[int, int],
-        flags: tuple[bool, bool],
+        flags: tuple[bool, bool, bool],
         refuse_as: str,
         backend: str,
     ) -> None:
@@ -198,7 +213,7 @@ class _Scene:
 
     def draw(self, *, previous_key: Tensor | None, layered: bool) -> tuple[Tensor, Tensor, Tensor]:
         height, width = self.size
-        db_grad, depth_grad = self.flags
+        db_grad, depth_grad, interior_gate = self.flags
         if self.backend == "reference":
             _refuse_negative(self.refuse_as or "rasterize", self.ranges)
             if self.refuse_as:
@@ -211,6 +226,7 @@ class _Scene:
                 self.ranges,
                 db_grad=db_grad,
                 depth_grad=depth_grad,
+                interior_gate=interior_gate,
                 previous_key=previous_key,
             )
             return rast, rast_db, key if layered else key.new_empty(0)
@@ -224,6 +240,7 @@ class _Scene:
             layered,
             db_grad,
             depth_grad,
+            interior_gate,
             self.refuse_as,
         )
         return rast, rast_db, key
@@ -240,6 +257,7 @@ def _checked(
     backend: str | None,
     *,
     strict: bool,
+    interior_gate: bool = True,
 ) -> _Scene:
     check.floating(function, "pos", pos, "[N, V, 4], or [V, 4] with `ranges`", (2, 3), last=4)
     tri = check.triangles(function, "tri", tri)
@@ -255,9 +273,8 @@ def _checked(
     table = _ranges(function, ranges) if pos.ndim == 2 else None
     backend = dispatch.resolve(function, backend, device)
     pos = check.prepared(pos, check.working_dtype(pos))
-    return _Scene(
-        pos, tri, table, (height, width), (db_grad, depth_grad), function if strict else "", backend
-    )
+    flags = (db_grad, depth_grad, interior_gate)
+    return _Scene(pos, tri, table, (height, width), flags, function if strict else "", backend)
 
 
 def _ranges(function: str, ranges: Any) -> Tensor:
@@ -323,6 +340,7 @@ def _forward(
     layered: bool,
     db_grad: bool,
     depth_grad: bool,
+    interior_gate: bool,
     refuse_as: str,
 ) -> tuple[Tensor, ...]:
     _refuse_negative(refuse_as or "rasterize", ranges)
@@ -358,7 +376,7 @@ def _forward(
 def _backward(
     needs: Sequence[bool], inputs: Sequence[Any], outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> Sequence[Tensor | None]:
-    pos, tri, ranges, _, height, width, _, db_grad, depth_grad, _ = inputs
+    pos, tri, ranges, _, height, width, _, db_grad, depth_grad, interior_gate, _ = inputs
     d_rast, d_rast_db, _ = grads
     if not db_grad:
         d_rast_db = None
@@ -381,9 +399,10 @@ def _backward(
             width,
             int(ranges is None),
             int(depth_grad),
+            int(interior_gate),
             native.threads(),
         )
-    return d_pos, *[None] * 9
+    return d_pos, *[None] * 10
 
 
 # ---- shape-only version ------------------------------------------------------------------------------------
@@ -409,7 +428,7 @@ def _shapes(
 _primitive = Primitive(
     "rasterize",
     "Tensor pos, Tensor tri, Tensor? ranges, Tensor? previous_key, int height, int width, "
-    "bool layered, bool db_grad, bool depth_grad, str refuse_as",
+    "bool layered, bool db_grad, bool depth_grad, bool interior_gate, str refuse_as",
     _forward,
     _backward,
     _shapes,

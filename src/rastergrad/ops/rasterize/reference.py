@@ -5,7 +5,8 @@ Visibility  clip in float64, snap to 1/256 px, then everything on exact integers
             Numbers: corners within +-2^22 (16384 px), edge functions below 2^45, depth keys below 2^32.
 Shading     perspective-correct barycentrics of the *unsnapped* triangle by cross products in clip space
             (Olano and Greer 1997, "Triangle scan conversion using 2D homogeneous coordinates").
-Gradients   autograd of the shading formula, evaluated only where the upstream gradient is not zero.
+Gradients   autograd of the shading formula, evaluated only where the upstream gradient is not zero and no
+            weight of the unsnapped triangle is negative.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def rasterize(
     *,
     db_grad: bool = True,
     depth_grad: bool = True,
+    interior_gate: bool = True,
     previous_key: Tensor | None = None,
     subpixel_bits: int = SUBPIXEL_BITS,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,6 +58,7 @@ def rasterize(
         ranges: [n, 2] int64, (first triangle, count) per image; needed with `pos` of rank 2, else ignored.
         db_grad: False: `rast_db` stays attached to `pos` and passes back zero.
         depth_grad: False: the z/w channel passes back zero.
+        interior_gate: False: pixels outside the unsnapped triangle pass back gradients, too.
         previous_key: [n, H, W], `depth_key` of the layer before: only fragments behind it are drawn.
         subpixel_bits: corners snap to 2^-subpixel_bits of a pixel.
 
@@ -81,7 +84,8 @@ def rasterize(
         pixel = encoded.nonzero()[:, 0]
         depth_key = (best >> 31).double().reshape(n, height, width)
         rows = _corner_rows(pos, tri, encoded[pixel] - 1, pixel // (height * width))
-    rast, rast_db = _Shade.apply(pos, rows, pixel, encoded[pixel], (n, height, width), db_grad, depth_grad)
+    shape, switches = (n, height, width), (db_grad, depth_grad, interior_gate)
+    rast, rast_db = _Shade.apply(pos, rows, pixel, encoded[pixel], shape, switches)
     return rast, rast_db, depth_key
 
 
@@ -323,6 +327,16 @@ def _differentiated(corners: Tensor, centre: Tensor, size: tuple[int, int]) -> t
     return uv, _image_derivatives(corners, uv, total, size)
 
 
+def _contains(corners: Tensor, centre: Tensor) -> Tensor:
+    """Whether the unsnapped triangle contains its pixel's centre [P]: no weight is negative, none is 0/0.
+
+    Weights that overflow to NaN say nothing against it.
+    """
+    areas = _areas(corners, centre)
+    total = areas.sum(1)
+    return (total != 0) & ~(areas / total[:, None] < 0).any(1)
+
+
 def _centres(pixel: Tensor, size: tuple[int, int]) -> Tensor:
     """NDC (x, y) of pixel centres [P, 2] from flat pixel numbers."""
     height, width = size
@@ -341,11 +355,10 @@ class _Shade(torch.autograd.Function):
         pixel: Tensor,
         encoded: Tensor,
         shape: tuple[int, int, int],
-        db_grad: bool,
-        depth_grad: bool,
+        switches: tuple[bool, bool, bool],
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(pos, rows, pixel)
-        ctx.size, ctx.db_grad, ctx.depth_grad = shape[1:], db_grad, depth_grad
+        ctx.size, ctx.switches = shape[1:], switches
         ctx.set_materialize_grads(False)
         points = pos.reshape(-1, 4).double()
         rast, rast_db = pos.new_zeros(2, shape[0] * shape[1] * shape[2], 4)
@@ -362,20 +375,28 @@ class _Shade(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_rast: Tensor | None, d_rast_db: Tensor | None) -> tuple[Tensor | None, ...]:
         pos, rows, pixel = ctx.saved_tensors
+        db_grad, depth_grad, interior_gate = ctx.switches
         points = pos.detach().reshape(-1, 4).double().requires_grad_()
         d_points = torch.zeros_like(points)
         nothing = torch.zeros(1, 4, dtype=torch.float64, device=pos.device).expand(len(pixel), 4)
         d_shaded = nothing if d_rast is None else d_rast.reshape(-1, 4)[pixel].double()
-        d_db = nothing if d_rast_db is None or not ctx.db_grad else d_rast_db.reshape(-1, 4)[pixel].double()
+        d_db = nothing if d_rast_db is None or not db_grad else d_rast_db.reshape(-1, 4)[pixel].double()
         d_uv, d_depth = d_shaded[:, :2], d_shaded[:, 2]
+        planar = (d_uv != 0).any(1) | (d_db != 0).any(1)
+        deep = (d_depth != 0) & depth_grad
+        if interior_gate:
+            for part in (planar | deep).nonzero()[:, 0].split(PIXELS_PER_CHUNK):
+                inside = _contains(points.detach()[rows[part]], _centres(pixel[part], ctx.size))
+                planar[part] &= inside
+                deep[part] &= inside
         with torch.enable_grad():
-            live = ((d_uv != 0).any(1) | (d_db != 0).any(1)).nonzero()[:, 0]
+            live = planar.nonzero()[:, 0]
             for part in live.split(PIXELS_PER_CHUNK):
                 corners, centre = points[rows[part]], _centres(pixel[part], ctx.size)
                 outputs = _differentiated(corners, centre, ctx.size)
                 d_points += torch.autograd.grad(outputs, points, (d_uv[part], d_db[part]))[0]
-            live = (d_depth != 0).nonzero()[:, 0] if ctx.depth_grad else live[:0]
+            live = deep.nonzero()[:, 0]
             for part in live.split(PIXELS_PER_CHUNK):
                 depth = _depth(points[rows[part]], _centres(pixel[part], ctx.size))
                 d_points += torch.autograd.grad(depth, points, d_depth[part])[0]
-        return d_points.reshape(pos.shape).to(pos.dtype), None, None, None, None, None, None
+        return d_points.reshape(pos.shape).to(pos.dtype), None, None, None, None, None
