@@ -215,7 +215,7 @@ def test_a_diagonal_is_taken_once(sideways: bool) -> None:
 
 
 def crossing_planes(x_px: float, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Two planes over all of the image that meet in the upright line at x_px: white left of it, then black."""
+    """Two planes over the whole image that meet in the upright line at x_px, white left of it, then black."""
     quad = torch.tensor([[-3.0, -3, 0, 1], [3, -3, 0, 1], [0, 6, 0, 1]], dtype=torch.float64)
     front = quad.clone()
     front[:, 2] = 0.02 * ((quad[:, 0] + 1) * size[1] / 2 - x_px)

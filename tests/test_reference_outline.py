@@ -120,6 +120,12 @@ def test_an_outline_that_turns_back_goes_on_over_half_of_the_rest():
     expect(blended(*surface([(1.8, -9), (1.8, 0.7)]), ONE), 0.2 * (0.7 + 0.15), 0)
 
 
+def test_an_outline_that_leads_down_again_does_not_go_on():
+    """At (1.8, 0.7) it turns by less than 90 degrees, to the right and down."""
+    taken = ((2 - 1.17) + 0.2) / 2 * 0.7
+    expect(blended(*surface([(0.9, -0.3), (1.8, 0.7), (2.8, 0.4)]), ONE), taken + 0.2 * 0.15, 0)
+
+
 def test_an_outline_that_turns_by_more_than_a_right_angle_does_not_go_on():
     """An edge in direction (0.6, 1), then one that leads up by 92 or by 84 degrees to the left of it."""
     slanted = [(1.2, -0.3), (1.8, 0.7)]
@@ -134,6 +140,14 @@ def test_an_outline_is_left_when_it_goes_far_along():
     for x, right in ((3.25, 0.1), (3.35, 0.05)):
         pos, tri = surface([(1.8, -9), (1.8, 0.7), (x, 0.9), (x, 9)])
         expect(blended(pos, tri, ONE), 0.2 * 0.7, right)
+
+
+def test_no_more_is_taken_than_the_pixel_of_the_pair():
+    """What lies left of x = 1 is the next pixel's, along a diagonal and where an outline was continued."""
+    expect(
+        blended(*surface([(1.46 - 5, -4.5), (1.46 + 5, 5.5)]), ONE), 0.04 + 0.96 * 0.96 / 2 + 0.96 * 0.04, 0
+    )
+    expect(blended(*surface([(1.6, -9), (1.6, 0.6), (0.8, 0.75)]), ONE), 0.4 * 0.6 + 0.125, 0)
 
 
 def test_at_most_64_edges():
@@ -164,6 +178,12 @@ def test_a_walk_crosses_triangles():
         expect(blended(clip(strip), tri, row([1, 1, seen, seen])), 0, 0)
 
 
+def test_a_fold_behind_the_other_pixel_belongs_to_both():
+    """Triangle 2 hangs from the fold at 2.6 back over triangle 1 as far as 1.9: nothing ends behind it."""
+    pos = clip([(2.6, -9), (2.6, 10), FAR, (1.9, 0.55)], 1.0, [0.0, 0.0, 0.0, -0.5])
+    expect(blended(pos, [[0, 1, 2], [1, 0, 3]], row([1, 1, 2, 2])), 0, 0)
+
+
 def test_the_nearer_outline_hides_the_other_one():
     """Triangle 1 ends at 1.8, triangle 2 begins at 1.6; of equal depth the one found from the first pixel
     counts.
@@ -192,6 +212,8 @@ def test_a_pixel_gives_in_proportion():
     torch.testing.assert_close(image[0, 2, 2], want)
     color[0, 2, 2] = 9
     torch.testing.assert_close(antialias(color, rast, pos, tri)[0, 2, 2], want)
+    inputs = color.requires_grad_(), pos.requires_grad_()
+    assert torch.autograd.gradcheck(lambda c, p: antialias(c, rast, p, tri)[:, 2, 2], inputs, atol=1e-6)
 
 
 # Meetings -------------------------------------------------------------------------------------------------
@@ -234,8 +256,12 @@ def test_surfaces_that_coincide_do_not_meet():
 
 
 def test_triangles_with_a_common_vertex_do_not_meet():
-    pos = clip([*WALL, (20, -9), (0, 30)], 1.0, [-1.0, 1.0, 0.3, 0.0, 0.0])
-    expect(blended(pos, [[0, 1, 2], [0, 3, 4]], row([1, 1, 2, 2])), 0, 0)
+    """Both contain the corner (0, 30); the line in which they meet passes through it and (1.6, 1/2)."""
+    foot = 1.6 + 1.6 / 29.5 * 9.5  # of this line, at y = -9
+    depth = [0.01 * (-9 - foot), 0.01 * (20 - foot), 0.0, 0.0, 0.0, 0.0]
+    pos = clip([*WALL, *WALL], 1.0, depth)
+    expect(blended(pos, [[0, 1, 2], [3, 4, 5]], row([1, 1, 2, 2])), 0.4, 0)
+    expect(blended(pos, [[0, 1, 2], [3, 4, 2]], row([1, 1, 2, 2])), 0, 0)
 
 
 def test_surfaces_that_bend_meet_where_their_triangles_do():
