@@ -18,9 +18,9 @@ class OutlineCounts:
     """How many pairs of neighbouring pixels the outline method looks at, and what it finds there.
 
     Of `pairs`, all whose ids differ, `walked` could not be settled by a look at the triangles alone. Of
-    these, `outlines` are blended along an outline, `meetings` where two surfaces pass through each other, and `lost`
-    were given up after 1,024 triangles and are not blended. `steps` counts the triangles that all walks
-    cross, `most_steps` those of the pair with the longest walks.
+    these, `outlines` are blended along an outline, `meetings` where two surfaces pass through each other, and
+    `lost` were given up after 1,024 triangles and are not blended. `steps` counts the triangles that all
+    walks cross, `most_steps` those of the pair with the longest walks.
     """
 
     pairs: int
