@@ -356,8 +356,8 @@ def test_a_constant_image_stays(k: int) -> None:
 
 
 def test_gradcheck() -> None:
-    """Of the pixel pair, whose gradient is that of its value but for a stabiliser, 1e-3 / |dY|. (An outline that
-    turns within a row is continued without a gradient.)
+    """Of the pixel pair: its gradient is its value's but for a stabiliser, 1e-3 / |dY|. An outline that turns
+    within a row is continued without a gradient.
     """
     color, rast, pos, tri, fine = scene("cube", size=(7, 8), channels=2)
 

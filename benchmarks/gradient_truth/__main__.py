@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from . import studies
+from . import fits, studies
 from .measure import Measurement, measure
 from .methods import METHODS, Method, chosen
 from .records import record
@@ -34,8 +34,14 @@ def main() -> None:
     study.add_argument(
         "--gain", type=int, metavar="N", help="instead: least and greatest gain over N poses of closed scenes"
     )
+    study.add_argument("--fits", action="store_true", help="instead: fit poses from random starts")
     parser.add_argument("--out", type=Path, help="where the JSON goes instead of benchmarks/results/")
     args = parser.parse_args()
+    if args.fits:
+        fitted = list(fits.run(starts=3) if args.quick else fits.run())
+        print(fits.markdown(fitted))
+        keep(args.out or RESULTS / "gradient-truth-fits.json", fits.content(fitted))
+        return
     methods = chosen(args.methods)
     if args.sweep:
         densities = studies.densities(methods, poses=1 if args.quick else 3)

@@ -20,7 +20,7 @@ class OutlineCounts:
     Of `pairs`, all whose ids differ, `walked` could not be settled by a look at the triangles alone. Of
     these, `outlines` are blended along an outline, `meetings` where two surfaces pass through each other, and
     `lost` were given up after 1,024 triangles and are not blended. `steps` counts the triangles that all
-    walks cross, `most_steps` those of the pair with the longest walks.
+    walks crossed, `most_steps` those of the pair with the longest.
     """
 
     pairs: int
