@@ -99,11 +99,15 @@ def test_a_column_takes_diagonals_only_if_they_are_steeper():
 
 
 def test_reach():
-    """A walk may leave its triangle up to 1/16 before its own centre. At the other centre it has arrived."""
+    """A walk may leave its triangle up to 1/16 before its own centre, and looks as far behind the other one:
+    rounded vertices decide what a pixel shows.
+    """
     expect(blended(*surface([(1.45, -9), (1.45, 9)]), ONE), 0.55, 0)
     expect(blended(*surface([(1.43, -9), (1.43, 9)]), ONE), 0, 0)
     expect(blended(*surface([(2.49, -9), (2.49, 9)]), ONE), 0, 0.49)
-    expect(blended(*surface([(2.51, -9), (2.51, 9)]), ONE), 0, 0)
+    expect(blended(*surface([(2.5, -9), (2.5, 9)]), ONE), 0, 0.5)
+    expect(blended(*surface([(2.55, -9), (2.55, 9)]), ONE), 0, 0.55)
+    expect(blended(*surface([(2.57, -9), (2.57, 9)]), ONE), 0, 0)
 
 
 def test_an_outline_goes_on_at_a_vertex():

@@ -34,8 +34,10 @@ template <class F> RG_FN Crossing<F> crossing_of(Vec4<F> below, Vec4<F> above) {
 template <class F> RG_FN mask_of<F> leads_along(Crossing<F> a, Crossing<F> b) { return b.along * a.w > a.along * b.w; }
 // Whether the way has reached `goal` before this crossing. Behind the eye it has: on the screen it led to infinity.
 template <class F> RG_FN mask_of<F> lies_beyond(Crossing<F> c, F goal) { return (c.along >= goal * c.w) | !(c.w > F(0)); }
-// Rounded vertices let a pixel show a triangle that ends just before its centre, by up to 1/16 pixel along.
-template <class F> RG_FN mask_of<F> lies_behind_start(Crossing<F> c) { return c.along < F(-0.0625) * c.w; }
+// Rounded vertices let a pixel show a triangle that ends just before its centre, and not show one that ends just behind it: by
+// up to 1/16 pixel along.
+constexpr double kSlackPx = 0.0625;
+template <class F> RG_FN mask_of<F> lies_behind_start(Crossing<F> c) { return c.along < F(-kSlackPx) * c.w; }
 
 // Twice the signed area on the screen times the three w, or its sign at least where a corner is behind the eye: differences first, so
 // that triangles far smaller than their distance keep their sign. (Homogeneous determinant: Olano and Greer 1997.)

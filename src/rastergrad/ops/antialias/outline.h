@@ -43,9 +43,9 @@ template <class Mesh> RG_FN bool share_a_vertex(const Mesh& mesh, int32_t a, int
 template <class F, class Mesh, class View, class BackView>
 RG_FN Found<F> find_between(const Mesh& mesh, const View& view, const BackView& back, int32_t triangle0, int32_t triangle1) {
     Found<F> found{Between::kNothing, -1, -1, -1, F(0), triangle0, triangle1, -1, -1, 0, false};
-    Walk<F> from0{WalkEnd::kLost, -1, -1, -1, {F(0), F(0), F(1)}, 0}, from1 = from0;
-    if (triangle0 >= 0) from0 = walk<F>(mesh, view, triangle0, triangle1, F(1));
-    if (from0.end != WalkEnd::kNeighbour && triangle1 >= 0) from1 = walk<F>(mesh, back, triangle1, triangle0, F(1));
+    Walk<F> from0{WalkEnd::kLost, -1, -1, -1, -1, {F(0), F(0), F(1)}, 0}, from1 = from0;
+    if (triangle0 >= 0) from0 = walk<F>(mesh, view, triangle0, triangle1, F(1), F(1 + kSlackPx));
+    if (from0.end != WalkEnd::kNeighbour && triangle1 >= 0) from1 = walk<F>(mesh, back, triangle1, triangle0, F(1), F(1 + kSlackPx));
     found.steps = from0.steps + from1.steps;
     found.lost = gave_up(from0) || gave_up(from1);
     if (from0.end == WalkEnd::kNeighbour || from1.end == WalkEnd::kNeighbour) return found;
@@ -53,8 +53,8 @@ RG_FN Found<F> find_between(const Mesh& mesh, const View& view, const BackView& 
     if (!hit0 && !hit1) {
         if (from0.end != WalkEnd::kGoal || from1.end != WalkEnd::kGoal || share_a_vertex(mesh, triangle0, triangle1)) return found;
         found.what = Between::kMeeting;
-        found.under0 = from1.half_edge / 3;
-        found.under1 = from0.half_edge / 3;
+        found.under0 = from1.arrived;
+        found.under1 = from0.arrived;
         return found;
     }
     // Of two surfaces that end the nearer one hides what the other does.
@@ -148,9 +148,10 @@ RG_FN bool find_meeting(const Mesh& mesh, const View& view, const BackView& back
     bool is_root = false;  // of the two triangles seen last
     Vec3<F> gap{F(0), F(0), F(0)};
     for (int step = 0; step < kMostMeetingSteps; step++) {
-        const Walk<F> to0 = walk<F>(mesh, view, triangle0, kNone, along), to1 = walk<F>(mesh, back, triangle1, kNone, F(1) - along);
+        const Walk<F> to0 = walk<F>(mesh, view, triangle0, kNone, along, along);
+        const Walk<F> to1 = walk<F>(mesh, back, triangle1, kNone, F(1) - along, F(1) - along);
         if (to0.end != WalkEnd::kGoal || to1.end != WalkEnd::kGoal) return false;
-        const int32_t there0 = to0.half_edge / 3, there1 = to1.half_edge / 3;
+        const int32_t there0 = to0.arrived, there1 = to1.arrived;
         if (is_root && there0 == m.triangle0 && there1 == m.triangle1) break;
         m.triangle0 = there0;
         m.triangle1 = there1;

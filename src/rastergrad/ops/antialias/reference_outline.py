@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from .reference import edge_twins, neighbours, shown_triangles
 
-REACH_PX = 1 / 16  # how far before its own centre a walk may leave its first triangle
+REACH_PX = 1 / 16  # how far before its own centre a walk may begin, and behind the other one look on
 MOST_TRIANGLES = 1024  # of a walk
 MOST_FAN = 4096  # triangles on a turn around a vertex
 MOST_EDGES = 64  # of an outline, upward and downward each
@@ -150,7 +150,7 @@ class _Walks:
     end: Tensor  # [P] LOST, NEIGHBOUR, GOAL or OUTLINE
     outline: Tensor  # [P] half-edge at which it ended
     place: Tensor  # [P, 4] where that one crosses y = 0, as the pair sees it
-    passed: Tensor  # [P, S] triangles, -1 after the last one
+    passed: Tensor  # [P, S] triangles up to the goal, -1 after the last one
     left_at: Tensor  # [P, S] x at which it left them
 
     def __getitem__(self, kept: Tensor) -> _Walks:
@@ -169,6 +169,7 @@ def _walk(mesh: _Mesh, pairs: _Pairs, toward_second: bool) -> _Walks:
     )
     going = (start >= 0).nonzero()[:, 0]  # [G] numbers of pairs, as are all tensors in the loop
     triangle, came_by = start[going], None
+    arrived = torch.zeros_like(going, dtype=torch.bool)
     for _ in range(MOST_TRIANGLES):
         if len(going) == 0:
             break
@@ -185,7 +186,8 @@ def _walk(mesh: _Mesh, pairs: _Pairs, toward_second: bool) -> _Walks:
             others = torch.arange(3, device=came_by.device) != came_by[:, None]
             way_out = (crossed & others).int().argmax(1)
             is_lost = torch.zeros_like(way_out, dtype=torch.bool)
-        is_beyond = _at(ahead[..., 0] >= ahead[..., 3], way_out)
+        at_goal = ~arrived & _at(ahead[..., 0] >= ahead[..., 3], way_out)
+        is_beyond = _at(ahead[..., 0] >= (1 + REACH_PX) * ahead[..., 3], way_out)
         is_outline = _at(mesh.outlines(pair, triangle), way_out)
         twin = mesh.twins[triangle, way_out]
 
@@ -193,16 +195,20 @@ def _walk(mesh: _Mesh, pairs: _Pairs, toward_second: bool) -> _Walks:
         end[is_outline] = OUTLINE
         end[~is_outline & (twin // 3 == goal[going])] = NEIGHBOUR
         is_beside = _common_edges(mesh, triangle, goal[going]).any(1)
-        end[is_beyond] = torch.where(is_beside, NEIGHBOUR, GOAL)[is_beyond]
+        end[is_beyond] = GOAL
+        end[at_goal & is_beside] = NEIGHBOUR
         end[is_lost] = LOST
 
-        walks.passed = _with_column(walks.passed, going, triangle, -1)
-        walks.left_at = _with_column(walks.left_at, going, _at(place[..., 0] / place[..., 3], way_out), 0)
+        under_way, left_at = going[~arrived], _at(place[..., 0] / place[..., 3], way_out)
+        walks.passed = _with_column(walks.passed, under_way, triangle[~arrived], -1)
+        walks.left_at = _with_column(walks.left_at, under_way, left_at[~arrived], 0)
+        arrived = arrived | at_goal
         ended = end >= 0
         walks.end[going[ended]] = end[ended]
         walks.outline[going[ended]] = (3 * triangle + way_out)[ended]
         walks.place[going[ended]] = _at(place, way_out)[ended]
-        going, triangle, came_by = going[~ended], twin[~ended] // 3, twin[~ended] % 3
+        going, arrived = going[~ended], arrived[~ended]
+        triangle, came_by = twin[~ended] // 3, twin[~ended] % 3
     return walks
 
 

@@ -28,17 +28,19 @@ enum class WalkEnd { kLost, kNeighbour, kGoal, kOutline };
 
 template <class F> struct Walk {
     WalkEnd end;
-    int32_t half_edge;    // where it ended: the outline edge, or any of the triangle it reached
+    int32_t half_edge;    // where it ended
+    int32_t arrived;      // the triangle at the goal, or -1
     int32_t below, above; // the ends of the outline edge
     Crossing<F> at;       // where the outline edge is crossed
     int32_t steps;
 };
 
-// From the origin of the view along its first axis, starting on `triangle`, until an outline, triangle `neighbour`, or the distance
-// `goal` is reached. Lost: the origin does not lie on the triangle after all, or there are too many triangles on the way.
+// From the origin of the view along its first axis, starting on `triangle`, until an outline or triangle `neighbour` is met, or nothing up to
+// the distance `reach`, which is the goal or a little more. Lost: the origin does not lie on the triangle after all, or there are too
+// many triangles on the way.
 template <class F, class Mesh, class View>
-RG_FN Walk<F> walk(const Mesh& mesh, const View& view, int32_t triangle, int32_t neighbour, F goal) {
-    Walk<F> w{WalkEnd::kLost, 3 * triangle, -1, -1, {F(0), F(0), F(1)}, 0};
+RG_FN Walk<F> walk(const Mesh& mesh, const View& view, int32_t triangle, int32_t neighbour, F goal, F reach) {
+    Walk<F> w{WalkEnd::kLost, 3 * triangle, -1, -1, -1, {F(0), F(0), F(1)}, 0};
     int32_t vertex[3];
     Vec4<F> p[3];
     int above = 0;
@@ -62,8 +64,15 @@ RG_FN Walk<F> walk(const Mesh& mesh, const View& view, int32_t triangle, int32_t
     w.half_edge = 3 * triangle + (through_b ? a : b);
     if (lies_behind_start(w.at)) return w;
     for (; w.steps < kMostSteps; w.steps++) {
-        if (lies_beyond(w.at, goal)) {
-            w.end = mesh.adjoins(w.half_edge / 3, neighbour) ? WalkEnd::kNeighbour : WalkEnd::kGoal;
+        if (w.arrived < 0 && lies_beyond(w.at, goal)) {
+            w.arrived = w.half_edge / 3;
+            if (mesh.adjoins(w.arrived, neighbour)) {
+                w.end = WalkEnd::kNeighbour;
+                return w;
+            }
+        }
+        if (lies_beyond(w.at, reach)) {
+            w.end = WalkEnd::kGoal;
             return w;
         }
         if (mesh.ends_at(w.half_edge)) {
