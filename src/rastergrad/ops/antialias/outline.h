@@ -90,9 +90,9 @@ RG_FN void follow_outline(const Mesh& mesh, const View& view, const Found<F>& fo
                 const F u0 = along_at(line, across) - F(kBorder), u1 = along_at(line, until) - F(kBorder);
                 emit(Piece<F>{from, to, share_of(-u0, -u1, across, until), share_of(u0, u1, across, until)}, p_from, p_to, line);
             }
-            along = whole ? (line.x != F(0) ? along_at(line, until) : along) : p_to.x / p_to.w;
-            across = until;
             if (whole) break;
+            along = p_to.x / p_to.w;
+            across = until;
             int32_t next = -1;
             const int32_t edge = next_outline_edge(mesh, h, from, next);
             if (edge < 0) break;
