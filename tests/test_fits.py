@@ -49,7 +49,7 @@ def test_starts_are_some_pixels_off(seed: int) -> None:
     assert fits.distance_px(posed, torch.zeros(7, dtype=torch.float64), 48) < 1e-12
 
 
-# Measured: from 4.4 to 1.9 px, with pixel_pair to 6.9; of thin parts from 2.1 to 0.6 px, with pixel_pair to 3.7.
+# Measured: from 4.4 to 1.9 px, with pixel_pair to 6.9; thin parts from 2.1 to 0.6 px, with pixel_pair to 3.7.
 @pytest.mark.parametrize(
     ("name", "reach", "method", "most"), [("subpixel", 1, "outline", 0.5), ("thin", 0.5, "outline_v2", 0.35)]
 )
@@ -77,5 +77,5 @@ def test_command_prints_and_keeps_the_fits(
     near = found[0]
     assert near.converged == sum(distance < 1 for distance in near.after)
     assert f"| {near.converged} / {np.median(near.after):.2f} |" in printed
-    kept = json.loads((tmp_path / "new" / "a-fits.json").read_text())
+    kept = json.loads((tmp_path / "new" / "a.json").read_text())
     assert [fit["after"] for fit in kept["fits"]] == [pytest.approx(f.after, abs=1e-4) for f in found]
