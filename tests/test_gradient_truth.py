@@ -294,6 +294,18 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
         "sphere": (0.6, 0.9),
         "thin": (0.5, 0.95),
     },
+    "outline": {
+        "triangle": (0.99, 0.12),
+        "cube_unshared": (0.99, 0.12),
+        "boxes": (0.92, 0.32),
+        "sphere": (0.98, 0.16),
+        "torus": (0.99, 0.12),
+    },
+    "outline_v2": {
+        "boxes": (0.98, 0.16),
+        "sphere": (0.99, 0.08),
+        "thin": (0.9, 0.45),
+    },
 }
 
 
