@@ -49,18 +49,17 @@ def test_starts_are_some_pixels_off(seed: int) -> None:
     assert fits.distance_px(posed, torch.zeros(7, dtype=torch.float64), 48) < 1e-12
 
 
-# Measured: 1.3 of 4.4 px with outline, 11 with pixel_pair; 0.2 of 2.1 px with outline_v2, 4.3 with
-# pixel_pair.
+# Measured: from 4.4 to 1.9 px (pixel_pair: to 6.9), and thin parts from 2.1 to 0.6 px (pixel_pair: to 3.7).
 @pytest.mark.parametrize(
-    ("name", "reach", "method", "most"), [("subpixel", 1, "outline", 0.5), ("thin", 0.5, "outline_v2", 0.3)]
+    ("name", "reach", "method", "most"), [("subpixel", 1, "outline", 0.5), ("thin", 0.5, "outline_v2", 0.35)]
 )
 def test_true_gradients_lead_home(name: str, reach: float, method: str, most: float) -> None:
     posed = scene(name, 0)
     target = fits.target_of(posed, panels=2)
     start = fits.random_start(np.random.default_rng([0, *name.encode()]), reach)
-    before, after = fits.recover(posed, target, METHODS[method], start, rate=0.03, steps=60)
+    before, after = fits.recover(posed, target, METHODS[method], start, rate=0.03, steps=40)
     assert after < most * before
-    _, astray = fits.recover(posed, target, METHODS["pixel_pair"], start, rate=0.03, steps=60)
+    _, astray = fits.recover(posed, target, METHODS["pixel_pair"], start, rate=0.03, steps=40)
     assert astray > before, "pixel pairs have learnt to fit these; then the comparison proves nothing"
 
 
