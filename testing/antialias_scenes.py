@@ -87,19 +87,25 @@ def scene(
     return color.to(dtype), rast.to(dtype), pos.to(dtype), tri
 
 
-def hole() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """color, rast, pos, tri in float64: four triangles leave 0.2 x 0.2 pixels free at the centre of 5 x 5.
+def holes(
+    size: tuple[int, int] = (5, 5), centres: tuple[tuple[int, int], ...] = ((2, 2),)
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """color, rast, pos, tri in float64: around the centre of some pixels (row, column), which lie five pixels
+    apart, four triangles leave 0.2 x 0.2 pixels free.
 
-    Each takes about 0.4 of the middle pixel, 1.6 together; no corner lies within its row or column.
+    Each takes about 0.4 of that pixel, 1.6 together; no corner lies within its row or column.
     """
-    side = torch.tensor([[-0.09, -7.0], [-0.11, 6.0], [-11.0, 0.3]], dtype=torch.float64)  # in pixels
+    height, width = size
+    side = torch.tensor([[-0.09, -2.1], [-0.11, 2.2], [-2.3, 0.7]], dtype=torch.float64)  # in pixels
     turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
-    xy = torch.cat([side @ torch.linalg.matrix_power(turn, k) for k in range(4)])
-    depth = torch.arange(4).repeat_interleave(3) * 0.1
-    pos = torch.stack([xy[:, 0] / 2.5, xy[:, 1] / 2.5, depth, torch.ones(12)], 1).double()[None]
-    tri = torch.arange(12).reshape(4, 3)
-    color = torch.rand(1, 5, 5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return color, drawn(pos, tri, (5, 5)), pos, tri
+    hole = torch.cat([side @ torch.linalg.matrix_power(turn, k) for k in range(4)])
+    xy = torch.cat([hole + torch.tensor([column + 0.5, row + 0.5]) for row, column in centres])
+    depth = torch.arange(4).repeat_interleave(3).repeat(len(centres)) * 0.1
+    x, y = xy[:, 0] * 2 / width - 1, xy[:, 1] * 2 / height - 1
+    pos = torch.stack([x, y, depth, torch.ones_like(x)], 1)[None]
+    tri = torch.arange(len(xy)).reshape(-1, 3)
+    color = torch.rand(1, *size, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return color, rg.rasterize(pos, tri, size)[0], pos, tri
 
 
 def run(

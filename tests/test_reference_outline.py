@@ -16,7 +16,7 @@ from torch import Tensor
 import rastergrad as rg
 from rastergrad.ops.antialias.reference import edge_twins
 from rastergrad.ops.antialias.reference_outline import antialias
-from testing.antialias_scenes import hole
+from testing.antialias_scenes import holes
 
 settings.register_profile("rastergrad", deadline=None, derandomize=True)
 settings.load_profile("rastergrad")
@@ -209,7 +209,7 @@ def test_an_edge_that_leads_behind_the_camera():
 
 def test_a_pixel_gives_in_proportion():
     """Four neighbours take some 0.4 of a pixel each: it becomes their mean, weighted by what each takes."""
-    color, rast, pos, tri = hole()
+    color, rast, pos, tri = holes()
     image = antialias(color, rast, pos, tri)
     # The edge from (-0.09, -7) to (-0.11, 6) turned by quarter turns: each takes as much as the others.
     want = color[0, [1, 2, 2, 3], [2, 1, 3, 2]].mean(0)
