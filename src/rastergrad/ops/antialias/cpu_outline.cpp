@@ -149,7 +149,7 @@ template <class T> class VertexGradients {
     int worker_;
     int64_t strip_, base_;
 
-    template <class F> static bool finite(Vec4<F> d) { return is_finite(d.x) && is_finite(d.y) && is_finite(d.z) && is_finite(d.w); }
+    template <class F> static bool finite(Vec4<F> d) { return is_finite(T(d.x)) && is_finite(T(d.y)) && is_finite(T(d.z)) && is_finite(T(d.w)); }
     template <class F> void append(int32_t vertex, Vec4<F> d) {
         if (d.x == 0 && d.y == 0 && d.z == 0 && d.w == 0) return;
         T* to = scatter_.append(worker_, strip_, base_ + vertex);

@@ -50,6 +50,8 @@ template <class F> RG_FN Vec2<F> direction(Vec3<F> line) { return {line.y, -line
 template <class F> RG_FN mask_of<F> is_steep(Vec3<F> line, bool strictly) {
     return strictly ? abs_of(line.x) > abs_of(line.y) : abs_of(line.x) >= abs_of(line.y);
 }
+// An outline is followed so far from where it crosses between the centres.
+template <class F> RG_FN mask_of<F> lies_near(F along) { return abs_of(along) <= F(1.5); }
 template <class F> RG_FN F along_at(Vec3<F> line, F across) { return -(line.y * across + line.z) / line.x; }
 
 // What the piece of an outline from across = y0 to y1 takes off a pixel: the area between the border of the two pixels and the piece, as far as it lies

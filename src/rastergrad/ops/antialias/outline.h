@@ -100,7 +100,7 @@ RG_FN void follow_outline(const Mesh& mesh, const View& view, const Found<F>& fo
             const Vec3<F> next_line = line_through(p_to, p_next);
             // It goes on as long as it leads on through the row and does not turn back.
             if (!(sign * direction(next_line).y > F(0)) || !(dot(direction(line), direction(next_line)) > F(0))) break;
-            if (!(abs_of(along - found.along) <= F(1.5))) break;
+            if (!lies_near(along - found.along)) break;
             h = edge;
             from = to;
             to = next;
@@ -108,7 +108,8 @@ RG_FN void follow_outline(const Mesh& mesh, const View& view, const Found<F>& fo
             p_to = p_next;
             line = next_line;
         }
-        if (!whole && sign * row_end > sign * across) {
+        // An outline that leaves almost along the pair ends in the row, but pixels away: nothing of it is theirs.
+        if (!whole && sign * row_end > sign * across && lies_near(along - found.along)) {
             const F u = minimum(maximum(along - F(kBorder), F(-1)), F(1));
             // Half of it: where the outline turns into the other direction the pairs of that direction go on as well.
             const F height = F(0.5) * (row_end - across);

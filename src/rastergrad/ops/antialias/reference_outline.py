@@ -343,9 +343,9 @@ def _follow(
         c = _corner(mesh, pairs, going, triangle, head)
         came, goes = -_direction(b, a), _direction(b, c)
         on = found & (direction * goes[:, 1] > 0) & ((came * goes).sum(1) > 0)
-        on &= (x - x0[going]).abs() <= FARTHEST_PX
-        on &= count < MOST_EDGES
-        half_of_rest = (0.5 - height[~on]) / 2
+        is_near = (x - x0[going]).abs() <= FARTHEST_PX
+        on &= (count < MOST_EDGES) & is_near
+        half_of_rest = torch.where(is_near, (0.5 - height) / 2, 0.0)[~on]
         tips[going[~on]] += torch.stack(
             (half_of_rest * (0.5 - x[~on]).clamp(0, 1), half_of_rest * (x[~on] - 0.5).clamp(0, 1)), 1
         )
