@@ -93,7 +93,7 @@ def _beside(name: str, case: _Case, peer: str, other: _Case, check: Callable[[],
 
 
 def _relative(got: Tensor, want: Tensor) -> float:
-    return float(torch.linalg.vector_norm(got - want) / torch.linalg.vector_norm(want))
+    return float(torch.linalg.vector_norm((got - want).detach()) / torch.linalg.vector_norm(want.detach()))
 
 
 def _check_pixel_pair(case: _Case, size: int) -> Callable[[], None]:

@@ -49,6 +49,6 @@ def _row(count: int, target_ms: float, size: int) -> Row:
         target_ms,
         step,
         check,
-        peer="with the pixel pair",
+        peer="one by pixel pairs",
         run_peer=lambda: step("pixel_pair"),
     )
