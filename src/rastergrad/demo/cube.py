@@ -24,7 +24,7 @@ POSITION_NOISE = 0.5  # starting positions: truth + U(-0.5, 0.5); starting colou
 TRANSLATION = 0.25
 DISTANCE = 3.5
 VIEW_WINDOW = 0.4  # half size of the image plane at distance 1
-# A start is 0.48 off on average. At 4 x 4, by either method, stuck ones end above 0.155, others below 0.142.
+# A start is 0.48 off on average. At 4 x 4, by either method, stuck ones end above 0.155, others below 0.135.
 CONVERGED = 0.15
 COLORINGS = ("continuous", "discontinuous")
 VIEW_BLOCK = 250  # views drawn at a time; part of what a seed means
