@@ -112,10 +112,11 @@ def test_more_triangles_than_pixels_make_no_difference() -> None:
     assert all(map(torch.equal, got, (image, d_color, d_pos)))
 
 
+@both_methods
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_constant_image_stays_exactly(kind: str) -> None:
+def test_a_constant_image_stays_exactly(kind: str, method: str) -> None:
     color, rast, pos, tri = scene(1, kind)
-    image, _, d_pos = run(torch.full_like(color, 0.1), rast, pos, tri, method="pixel_pair")
+    image, _, d_pos = run(torch.full_like(color, 0.1), rast, pos, tri, method=method)
     assert bool((image == 0.1).all())
     assert bool((d_pos == 0).all())
 

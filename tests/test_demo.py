@@ -108,7 +108,7 @@ def test_a_batch_of_repeats_takes_the_steps_of_each_alone() -> None:
 def test_a_fit_comes_closer() -> None:
     found = fit("continuous", 16, 300, range(4))
     assert all(0.3 < start < 0.7 for start in found.start)
-    # Measured 0.008; a tenth of the start's distance needs gradients through visibility.
+    # Measured 0.004; a tenth of the start's distance needs gradients through visibility.
     assert float(found.final.median()) < 0.05
 
 
@@ -117,7 +117,7 @@ def test_few_pixels_ask_for_outlines() -> None:
         float(fit("discontinuous", 4, 600, range(16), method=method).final.median())
         for method in ("outline", "pixel_pair")
     )
-    # Measured 0.118 and 0.245.
+    # Measured 0.123 and 0.233.
     assert outline < 0.7 * pixel_pair
 
 

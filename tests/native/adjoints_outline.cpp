@@ -60,6 +60,42 @@ int prove_all() {
             depth_plane_adjoint(p, depth_plane(p), 0.3, g[0], d_p);
             for (int k = 0; k < 3; k++) { d[4 * k] = d_p[k].x; d[4 * k + 1] = d_p[k].y; d[4 * k + 2] = d_p[k].z; d[4 * k + 3] = d_p[k].w; }
         });
+    // Two triangles; the second one's depth leans the other way.
+    prove<24, 1>("outline: meeting_place",
+        [](const auto* x, auto* out) {
+            using F = Dual<24>;
+            Vec4<F> p[2][3];
+            triangle(x, p[0]);
+            triangle(x + 12, p[1]);
+            for (int k = 0; k < 3; k++) p[1][k].z = p[1][k].z - F(4 * (k - 1));
+            out[0] = meeting_place(depth_plane(p[0]) - depth_plane(p[1]));
+        },
+        [](const double* x, const double* g, double* d) {
+            Vec4<double> p[2][3], d_p[2][3] = {};
+            triangle(x, p[0]);
+            triangle(x + 12, p[1]);
+            for (int k = 0; k < 3; k++) p[1][k].z -= 4 * (k - 1);
+            const Vec3<double> plane0 = depth_plane(p[0]), plane1 = depth_plane(p[1]), gap = plane0 - plane1;
+            const double along = meeting_place(gap), d_gap = meeting_place_adjoint(gap, g[0]);
+            depth_plane_adjoint(p[0], plane0, along, d_gap, d_p[0]);
+            depth_plane_adjoint(p[1], plane1, along, -d_gap, d_p[1]);
+            for (int k = 0; k < 6; k++) {
+                const Vec4<double>& v = d_p[k / 3][k % 3];
+                d[4 * k] = v.x; d[4 * k + 1] = v.y; d[4 * k + 2] = v.z; d[4 * k + 3] = v.w;
+            }
+        });
+    // What two neighbours of other colours do to a pixel: 0.2 to 2.2 of it is taken.
+    prove<2, 1>("outline: taken_adjoint",
+        [](const auto* x, auto* out) {
+            using F = Dual<2>;
+            const F a = x[0] * F(0.5) + F(0.6), b = x[1] * F(0.5) + F(0.6);
+            out[0] = proportion(a + b) * (a * F(0.7) + b * F(-0.4));
+        },
+        [](const double* x, const double* g, double* d) {
+            const double a = x[0] * 0.5 + 0.6, b = x[1] * 0.5 + 0.6, crowd = a * 0.7 * g[0] + b * -0.4 * g[0];
+            d[0] = 0.5 * taken_adjoint(a + b, 0.7 * g[0], crowd);
+            d[1] = 0.5 * taken_adjoint(a + b, -0.4 * g[0], crowd);
+        });
     return failures;
 }
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...core import check, dispatch, native
+from ...core import check, native
 from .op import refuse_indices, scene_fields, usable_twins
 from .topology import EdgeTopology, matching
 
@@ -87,7 +87,9 @@ def outline_counts(
     if topology is not None:
         topology = matching(name, topology, tri)
     known = (None, None) if topology is None else (topology.twins, topology.bounds)
-    dispatch.resolve(name, "cpu", check.same_device(name, rast=rast, pos=pos, tri=tri, topology=known[0]))
+    device = check.same_device(name, rast=rast, pos=pos, tri=tri, topology=known[0])
+    if device.type != "cpu":
+        raise ValueError(f"{name}: tensors must be on the CPU; got {device}. Move them with `.cpu()`.")
     dtype = check.working_dtype(rast, pos)
     rast, pos = check.prepared(rast.detach(), dtype), check.prepared(pos.detach(), dtype)
     twins = usable_twins(name, pos, tri, *known, strict=True)

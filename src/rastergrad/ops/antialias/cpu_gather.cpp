@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Colours for sub-samples, and their mean. A strip of rows of the coarse image is all that a worker writes, forward (with the sub-samples in
 // it) and backward: there it looks for sub-samples that took a colour from it up to kReach rows outside, too.
-#include "arena.h"
 #include "formulas_gather.h"
 #include "gather.h"
-#include "quads.h"
 #include "rows.h"
-#include "threads.h"
-#include "triangle_id.h"
+#include "strips.h"
 
 RG_BEGIN
 namespace {
 
 constexpr int64_t kStripSubSamples = 65536;
-constexpr int64_t kStreamBytes = int64_t(4) << 20;  // outputs above do not stay in the caches anyway
 constexpr int32_t kBackground = -1, kNoPixel = -2;  // in place of a triangle
 
 // body(image, begin, end): rows of the coarse image.

@@ -165,7 +165,7 @@ template <class T> class VertexGradients {
         corners_of(rule_.mesh(), seen, m.triangle0, p[0]);
         corners_of(rule_.mesh(), seen, m.triangle1, p[1]);
         const Vec3<double> plane0 = depth_plane(p[0]), plane1 = depth_plane(p[1]);
-        const double d_along = m.of1.length * d_taken1 - m.of0.length * d_taken0, d_gap = -d_along / (plane0.x - plane1.x);
+        const double d_along = m.of1.length * d_taken1 - m.of0.length * d_taken0, d_gap = meeting_place_adjoint(plane0 - plane1, d_along);
         depth_plane_adjoint(p[0], plane0, m.along, d_gap, d[0]);
         depth_plane_adjoint(p[1], plane1, m.along, -d_gap, d[1]);
         for (int side = 0; side < 2; side++)
@@ -189,15 +189,6 @@ void backward_strip(const OutlineBackwardArgs<T>& a, const OutlineEdges<T>& edge
     // A pixel's neighbours in the rows above and below give it colour gradients, in proportion to what is taken off them.
     StripPairs<T> pairs(rule, s, image, maximum(begin - 1, int64_t(0)), minimum(end + 1, s.height), arena);
     const auto own = [=](int64_t row) { return row >= begin && row < end; };
-    // The gradient of one share of a pixel: how its colour changes toward the other one's.
-    const auto slope = [&](int64_t target, int64_t source) {
-        T sum = 0;
-        for (int64_t c = 0; c < channels; c++) {
-            const T g = d_out[target + c];
-            sum += select(g == T(0), T(0), g * (color[source + c] - color[target + c]));
-        }
-        return sum;
-    };
     // Of pixels that give in proportion: the sum over all shares, by which each share weighs less as the others grow.
     T* crowded = nullptr;
     if (scatter) {
@@ -208,7 +199,10 @@ void backward_strip(const OutlineBackwardArgs<T>& a, const OutlineEdges<T>& edge
                 crowded = static_cast<T*>(arena.take(bytes));
                 memset(crowded, 0, bytes);
             }
-            crowded[(row - begin) * s.width + column] += taken * slope(target, source);
+            T slope = 0, unused = 0;
+            for (int64_t c = 0; c < channels; c++)
+                blend_adjoint(T(0), color[target + c], color[source + c], d_out[target + c], slope, unused, unused);
+            crowded[(row - begin) * s.width + column] += taken * slope;
         };
         const RowPair<T> none(0, false, arena);
         pairs.for_each([&](const Blend<T>& b) {
@@ -226,17 +220,16 @@ void backward_strip(const OutlineBackwardArgs<T>& a, const OutlineEdges<T>& edge
             // One share: the target's colour gradient, the source's, and the gradient of the share itself.
             const auto give = [&](int64_t target_row, int64_t target_column, int64_t target, int64_t source, T* d_target, T* d_source, T taken) {
                 if (!(taken > T(0)) || target_row < begin - 1 || target_row > end) return T(0);
-                const T all = pairs.taken(target_row, target_column), part = proportion(all);
-                if (d_target || d_source)
-                    for (int64_t c = 0; c < channels; c++) {
-                        const T g = d_out[target + c], moved = select(g == T(0), T(0), taken * part * g);
-                        if (d_target) d_target[c] -= moved;
-                        if (d_source) d_source[c] += moved;
-                    }
+                const T all = pairs.taken(target_row, target_column), weight = taken * proportion(all);
+                T slope = 0;
+                for (int64_t c = 0; c < channels; c++) {
+                    T d_color0 = 0, d_color1 = 0;
+                    blend_adjoint(weight, color[target + c], color[source + c], d_out[target + c], slope, d_color0, d_color1);
+                    if (d_target) d_target[c] += d_color0;
+                    if (d_source) d_source[c] += d_color1;
+                }
                 if (!scatter || !own(target_row)) return T(0);
-                T d_taken = slope(target, source);
-                if (all > T(1)) d_taken -= part * crowded[(target_row - begin) * s.width + target_column];
-                return part * d_taken;
+                return taken_adjoint(all, slope, all > T(1) ? crowded[(target_row - begin) * s.width + target_column] : T(0));
             };
             const T d_taken0 = give(b.row, b.column, e.at0, e.at1, e.pixel0, e.pixel1, b.taken0);
             const T d_taken1 = give(e.row1, e.column1, e.at1, e.at0, e.pixel1, e.pixel0, b.taken1);

@@ -99,6 +99,9 @@ template <class F> RG_FN void depth_plane_adjoint(const Vec4<F> (&p)[3], Vec3<F>
 
 // The depth of a plane, or the gap between two, on the line through both centres.
 template <class F> RG_FN F depth_at(Vec3<F> plane, F along) { return plane.x * along + plane.z; }
+// Where a gap closes, and for `d_along` of that place the gradient of the gap there.
+template <class F> RG_FN F meeting_place(Vec3<F> gap) { return -gap.z / gap.x; }
+template <class F> RG_FN F meeting_place_adjoint(Vec3<F> gap, F d_along) { return -d_along / gap.x; }
 // Surfaces whose depths change by less against each other from one centre to the next, eight steps of a float32 depth, coincide.
 template <class F> constexpr F kCoincident = F(9.5367431640625e-7);  // 2^-20
 // Horizontal pairs blend where two surfaces meet in a line at least as steep as a diagonal; vertical pairs take what is flatter.
@@ -108,5 +111,11 @@ template <class F> RG_FN mask_of<F> is_steep_gap(Vec3<F> gap, bool strictly) {
 
 // A pixel of which more than all is taken gives what it has, in proportion.
 template <class F> RG_FN F proportion(F taken) { return F(1) / maximum(taken, F(1)); }
+// The gradient of what one neighbour takes, `slope` being that of its share of the colour: where more than all is taken each share weighs less
+// as the others grow. `crowd`: the sum of taken times slope over all neighbours.
+template <class F> RG_FN F taken_adjoint(F taken, F slope, F crowd) {
+    const F part = proportion(taken);
+    return part * (slope - select(taken > F(1), part * crowd, F(0)));
+}
 
 RG_END

@@ -157,7 +157,7 @@ RG_FN bool find_meeting(const Mesh& mesh, const View& view, const BackView& back
         m.triangle0 = there0;
         m.triangle1 = there1;
         gap = plane_of<F>(mesh, view, there0) - plane_of<F>(mesh, view, there1);
-        const F root = -gap.z / gap.x;
+        const F root = meeting_place(gap);
         // Within the bracket, but not at an end that has been looked at: two triangles could send each other there for ever. `along` itself
         // may be an ulp beyond its own root.
         const bool before = depth_at(gap, along) <= F(0);
