@@ -21,6 +21,11 @@ template <class T> class PairRule {
         : s_(scene), silhouettes_(silhouettes), image_(image), rast_(scene.rast + image * scene.height * scene.width * 4),
           pos_(scene.pos + image * scene.pos_image_stride), half_{T(scene.width) / 2, T(scene.height) / 2} {}
 
+    // A pair of which examine will be asked soon.
+    RG_FN void expect(T id0, T id1) const {
+        silhouettes_.expect(image_, s_.triangle_of(id0));
+        silhouettes_.expect(image_, s_.triangle_of(id1));
+    }
     // Whether the pair is blended. 5.2: the triangle that may own the edge is the only one, or the nearer one.
     RG_FN bool examine(Axis axis, int64_t row, int64_t column, T id0, T id1, Pair<T>& pair) const {
         const bool vertical = axis == Axis::kVertical;
