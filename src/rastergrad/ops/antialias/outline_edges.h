@@ -30,7 +30,7 @@ template <class T> class OutlineEdges {
     const uint8_t* edges(int64_t image) const { return edges_.data() + table_of(image) * s_.triangles; }
     // Whether an outline may pass the pixel or its neighbours' centres.
     RG_FN bool may_pass(int64_t image, int64_t column, int64_t row) const {
-        return map_.data()[table_of(image) * cells_ + row / kCell * cells_across_ + column / kCell];
+        return map_.data()[table_of(image) * cells_ + int64_t(uint64_t(row) / kCell) * cells_across_ + int64_t(uint64_t(column) / kCell)];
     }
 
   private:

@@ -66,13 +66,14 @@ template <class T> class OutlineRule {
         return {pos_, half, {F(column) + F(0.5) - half.x, F(row) + F(0.5) - half.y}, axis == Axis::kVertical};
     }
 
-    // Asks for what examine will soon read of a pair, if the mesh is too much for the nearer caches.
+    // Asks for what examine will soon read of a pair, ...
     RG_FN void expect(T id0, T id1) const {
-        if (s_.triangles < kLargeMesh) return;
         const int32_t triangle0 = s_.triangle_of(id0), triangle1 = s_.triangle_of(id1);
         if (triangle0 >= 0) __builtin_prefetch(s_.tri + 3 * int64_t(triangle0));
         if (triangle1 >= 0) __builtin_prefetch(s_.tri + 3 * int64_t(triangle1));
     }
+    // ... if that is too much for the nearer caches.
+    RG_FN bool expects() const { return s_.triangles >= kLargeMesh; }
     // Whether the pair is blended.
     RG_FN bool examine(Axis axis, int64_t row, int64_t column, T id0, T id1, Blend<T>& blend) const {
         return look(axis, row, column, id0, id1, blend) && take(blend);
@@ -81,7 +82,7 @@ template <class T> class OutlineRule {
     RG_FN bool look(Axis axis, int64_t row, int64_t column, T id0, T id1, Blend<T>& blend) const {
         const int32_t triangle0 = s_.triangle_of(id0), triangle1 = s_.triangle_of(id1);
         const bool vertical = axis == Axis::kVertical, both = triangle0 >= 0 && triangle1 >= 0;
-        const bool outline = edges_.may_pass(image_, column, row) || edges_.may_pass(image_, column + !vertical, row + vertical);
+        const bool outline = edges_.may_pass(image_, column, row) | edges_.may_pass(image_, column + !vertical, row + vertical);
         // Without an outline near only surfaces that pass through each other are of interest.
         if (outline ? triangle0 == triangle1 : !(both && intersections_)) return false;
         if (both && (outline ? mesh_.continues_to(triangle0, triangle1) : have_a_vertex_in_common(triangle0, triangle1))) return false;

@@ -25,11 +25,11 @@ template <class T> class Silhouettes {
         return work_out(triangle, [=, this](int32_t v) { return on_screen(pos + 4 * int64_t(v)); });
     }
 
-    // Asks for what edges() will read, if that is too much for the nearer caches.
+    // Asks for what edges() will read.
     RG_FN void expect(int64_t image, int32_t triangle) const {
-        if (!tabled_ || s_.triangles < kLargeTable || triangle < 0) return;
-        __builtin_prefetch(table_.data() + (s_.pos_image_stride ? image : 0) * s_.triangles + triangle);
+        if (triangle >= 0) __builtin_prefetch(table_.data() + (s_.pos_image_stride ? image : 0) * s_.triangles + triangle);
     }
+    RG_FN bool is_large() const { return tabled_ && s_.triangles >= kLargeTable; }
 
   private:
     static constexpr int64_t kLargeTable = 32768;

@@ -66,11 +66,11 @@ template <class T> class IdRows {
     }
 
     // visit(column of the first pixel, its id, the other id) for pairs within the row loaded last, left to right, ...
-    template <class Expect, class Visit> RG_FN void horizontal(Expect&& expect, Visit&& visit) {
-        scan(next_ids_, next_ids_ + 1, width_ - 1, expect, visit);
+    template <class Rule, class Visit> RG_FN void horizontal(const Rule& rule, Visit&& visit) {
+        scan(next_ids_, next_ids_ + 1, width_ - 1, rule, visit);
     }
     // ... and between the row before and the one loaded last. All of a row's pairs are expected before the first of them is visited.
-    template <class Expect, class Visit> RG_FN void vertical(Expect&& expect, Visit&& visit) { scan(ids_, next_ids_, width_, expect, visit); }
+    template <class Rule, class Visit> RG_FN void vertical(const Rule& rule, Visit&& visit) { scan(ids_, next_ids_, width_, rule, visit); }
 
   private:
     const T* rast_;
@@ -78,7 +78,7 @@ template <class T> class IdRows {
     T *ids_, *next_ids_;
     int32_t* columns_;
 
-    template <class Expect, class Visit> RG_FN void scan(const T* first, const T* second, int64_t count, Expect&& expect, Visit&& visit) {
+    template <class Rule, class Visit> RG_FN void scan(const T* first, const T* second, int64_t count, const Rule& rule, Visit&& visit) {
         int64_t found = 0;
         for (int64_t i = 0; i < count; i += kLanes) {
             unsigned differ = mask_bits(Lanes<T>::load(first + i) != Lanes<T>::load(second + i));
@@ -89,27 +89,28 @@ template <class T> class IdRows {
             for (int k = 4; k < more; k++, differ &= differ - 1) columns_[found + k] = int32_t(i + __builtin_ctz(differ));
             found += more;
         }
-        for (int64_t k = 0; k < found; k++) expect(first[columns_[k]], second[columns_[k]]);
+        if (rule.expects())
+            for (int64_t k = 0; k < found; k++) rule.expect(first[columns_[k]], second[columns_[k]]);
         for (int64_t k = 0; k < found; k++) visit(columns_[k], first[columns_[k]], second[columns_[k]]);
     }
 };
 
 // All pairs that touch a row of [begin, end): before(row), then visit(axis, row of the first pixel, column, id, id) for the pairs within
-// `row` and those to the next one, expect(id, id) having been called for each of them, then after(row). Pairs to the row above the first come before all others, with before(begin - 1).
-template <class T, class Before, class Expect, class Visit, class After>
-void walk_strip(IdRows<T>& ids, int64_t height, int64_t begin, int64_t end, Before&& before, Expect&& expect, Visit&& visit, After&& after) {
+// `row` and those to the next one, `rule` having been told to expect them, then after(row). Pairs to the row above the first come before all others, with before(begin - 1).
+template <class T, class Before, class Rule, class Visit, class After>
+void walk_strip(IdRows<T>& ids, int64_t height, int64_t begin, int64_t end, Before&& before, const Rule& rule, Visit&& visit, After&& after) {
     ids.load(begin ? begin - 1 : begin);
     before(begin - 1);
     if (begin) {
         ids.load(begin);
-        ids.vertical(expect, [&](int64_t column, T id0, T id1) { visit(Axis::kVertical, begin - 1, column, id0, id1); });
+        ids.vertical(rule, [&](int64_t column, T id0, T id1) { visit(Axis::kVertical, begin - 1, column, id0, id1); });
     }
     for (int64_t row = begin; row < end; row++) {
         before(row);
-        ids.horizontal(expect, [&](int64_t column, T id0, T id1) { visit(Axis::kHorizontal, row, column, id0, id1); });
+        ids.horizontal(rule, [&](int64_t column, T id0, T id1) { visit(Axis::kHorizontal, row, column, id0, id1); });
         if (row + 1 < height) {
             ids.load(row + 1);
-            ids.vertical(expect, [&](int64_t column, T id0, T id1) { visit(Axis::kVertical, row, column, id0, id1); });
+            ids.vertical(rule, [&](int64_t column, T id0, T id1) { visit(Axis::kVertical, row, column, id0, id1); });
         }
         after(row);
     }
