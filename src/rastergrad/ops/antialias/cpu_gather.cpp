@@ -38,6 +38,14 @@ template <class Body> RG_FN void with_channels(int64_t channels, Body&& body) {
 
 // Every pixel of a row `scale` times.
 template <class T> void expand(const T* from, int64_t width, int64_t scale, int64_t channels, T* to) {
+    if constexpr (sizeof(T) == 4) {
+        // A register may be stored over the start of the next pixel, which is written afterwards; not so at the end of the row.
+        if (channels == 3 || channels == 4)
+            for (; width > 2; width--, from += channels) {
+                const Quad<T> pixel = Quad<T>::load(from);
+                for (int64_t j = 0; j < scale; j++, to += channels) pixel.store(to);
+            }
+    }
     with_channels(channels, [&](auto count) {
         for (int64_t x = 0; x < width; x++, from += count)
             for (int64_t j = 0; j < scale; j++, to += count)
@@ -89,7 +97,7 @@ template <class T> void decode_row(const T* fragments, int64_t width, int64_t tr
     const Lanes<int32_t> count = Lanes<int32_t>(int32_t(triangles)), background = Lanes<int32_t>(kBackground);
     int64_t x = 0;
     for (; x + kLanes <= width; x += kLanes) {
-        const Lanes<int32_t> triangle = decode_id(load_columns<T>(fragments + 4 * x, 4).w);
+        const Lanes<int32_t> triangle = decode_id(load_fourth(fragments + 4 * x));
         select(triangle < count, triangle, background).store(to + x);
     }
     for (; x < width; x++) {
@@ -213,6 +221,17 @@ RG_FN void return_row(const GatherBackwardArgs<T>& a, Channels channels, int64_t
         const T* const g = a.d_fine + first * channels;
         for (int64_t column = 0, x = 0; column < a.width; column++) {
             T* const to = d_row + column * channels;
+            bool is_all_own = is_own_row;
+            for (int64_t j = 0; j < k; j++) is_all_own &= source[x + j] == kOwnPixel;
+            if (is_all_own) {  // most are: then the sum need not go through memory
+                for (int64_t c = 0; c < channels; c++) {
+                    T sum = to[c];
+                    for (int64_t j = 0; j < k; j++) sum += g[(x + j) * channels + c];
+                    to[c] = sum;
+                }
+                x += k;
+                continue;
+            }
             for (const int64_t next = x + k; x < next; x++) {
                 const int candidate = source[x];
                 if (candidate == kOwnPixel && is_own_row)
@@ -245,21 +264,27 @@ template <class T> int64_t gather_backward(const GatherBackwardArgs<T>& a) {
     return 0;
 }
 
+// First over the rows of a pixel, which takes whole registers, then along them.
 template <class T> int64_t average_forward(const AverageArgs<T>& a) {
     const T count = T(a.scale * a.scale);
     for_each_strip(a, [&](int64_t image, int64_t begin, int64_t end) {
+        const int64_t fine_size = a.scale * a.width * a.channels;
+        Arena arena;
+        auto* const sums = static_cast<T*>(arena.take(size_t(fine_size) * sizeof(T)));
         with_channels(a.channels, [&](auto channels) {
             for (int64_t y = image * a.height + begin; y < image * a.height + end; y++) {
-                T* const row = a.image + y * a.width * channels;
-                memset(row, 0, size_t(a.width * channels) * sizeof(T));
-                for (int64_t i = 0; i < a.scale; i++) {
-                    const T* from = a.fine + (y * a.scale + i) * a.scale * a.width * channels;
-                    T* to = row;
-                    for (int64_t x = 0; x < a.width; x++, to += channels)
-                        for (int64_t j = 0; j < a.scale; j++, from += channels)
-                            for (int64_t c = 0; c < channels; c++) to[c] += from[c];
-                }
-                for (int64_t at = 0; at < a.width * channels; at++) row[at] /= count;
+                const T* const fine = a.fine + y * a.scale * fine_size;
+                memcpy(sums, fine, size_t(fine_size) * sizeof(T));
+                for (int64_t i = 1; i < a.scale; i++)
+                    for (int64_t at = 0; at < fine_size; at++) sums[at] += fine[i * fine_size + at];
+                const T* from = sums;
+                T* to = a.image + y * a.width * channels;
+                for (int64_t x = 0; x < a.width; x++, to += channels, from += a.scale * channels)
+                    for (int64_t c = 0; c < channels; c++) {
+                        T sum = from[c];
+                        for (int64_t j = 1; j < a.scale; j++) sum += from[j * channels + c];
+                        to[c] = sum / count;
+                    }
             }
         });
     });

@@ -74,10 +74,13 @@ template <class T> class OutlineEdges {
         if (has_bad(begin, end)) return;
         for (int64_t i = begin; i < end; i += kLanes) {
             Vec3<Lanes<T>> p[3];
+            alignas(64) int32_t at[3][kLanes];
+            for (int l = 0; l < kLanes; l++)
+                for (int k = 0; k < 3; k++) at[k][l] = s_.tri[3 * minimum(i + l, end - 1) + k];
             Lanes<int32_t> corner[3];
             for (int k = 0; k < 3; k++) {
-                for (int l = 0; l < kLanes; l++) corner[k].set(l, s_.tri[3 * minimum(i + l, end - 1) + k]);
-                const Columns4<T> c = load_columns<T>([&](int l) { return vertex(table, s_.tri[3 * minimum(i + l, end - 1) + k]); });
+                corner[k] = Lanes<int32_t>::load(at[k]);
+                const Columns4<T> c = load_columns<T>([&](int l) { return vertex(table, at[k][l]); });
                 p[k] = {c.x, c.y, c.w};
             }
             const unsigned back = mask_bits(facing(p[0], p[1], p[2]) < Lanes<T>(T(0)));
@@ -93,7 +96,6 @@ template <class T> class OutlineEdges {
         bits = (bits | bits << 4) & 0x0c30c30c30c3u;
         return (bits | bits << 2) & 0x249249249249u;
     }
-    static RG_FN unsigned bit_of(const uint8_t* bits, int64_t at) { return unsigned(bits[at >> 3] >> (at & 7)) & 1u; }
 
     // A topology of another mesh has not seen these triangles.
     bool has_bad(int64_t begin, int64_t end) {
@@ -111,13 +113,17 @@ template <class T> class OutlineEdges {
         const uint64_t half_edges = uint64_t(3 * s_.triangles);
         uint8_t* const edges = edges_.data() + table * s_.triangles;
         for (int64_t t = begin; t < end; t++) {
-            unsigned bits = 0;
+            unsigned borders = 0, across = 0;
             for (int k = 0; k < 3; k++) {
                 // Twins of another mesh may point anywhere: then the edge counts as a border.
                 const int64_t twin = s_.twins[3 * t + k];
                 const bool border = uint64_t(twin) >= half_edges;
-                bits |= (unsigned(border) | (bit_of(down, 3 * t + k) ^ bit_of(down, border ? 0 : twin) ^ 1u)) << k;
+                borders |= unsigned(border) << k;
+                across |= unsigned(down[border ? 0 : twin >> 3] >> (twin & 7) & 1) << k;
             }
+            uint16_t own;
+            memcpy(&own, down + (3 * t >> 3), sizeof own);
+            const unsigned bits = (borders | ~(unsigned(own) >> (3 * t & 7) ^ across)) & 7u;
             edges[t] = uint8_t(bits);
             if (bits) mark(table, 3 * t, bits);
         }
