@@ -36,6 +36,13 @@ template <class Body> RG_FN void with_channels(int64_t channels, Body&& body) {
     else body(channels);
 }
 
+// body(scale) with 2, the usual one, known to the compiler.
+template <class Body> RG_FN void with_scale(int64_t scale, Body&& body) {
+    struct Two { RG_FN operator int64_t() const { return 2; } };
+    if (scale == 2) body(Two());
+    else body(scale);
+}
+
 // Every pixel of a row `scale` times.
 template <class T> void expand(const T* from, int64_t width, int64_t scale, int64_t channels, T* to) {
     if constexpr (sizeof(T) == 4) {
@@ -203,9 +210,9 @@ template <class T> void gather_strip(const GatherArgs<T>& a, Orders& orders, int
 // ---- backward --------------------------------------------------------------------------------------------------
 
 // Adds up what the sub-samples of coarse row y took from rows [begin, end), left to right.
-template <class T, class Channels>
-RG_FN void return_row(const GatherBackwardArgs<T>& a, Channels channels, int64_t image, int64_t y, int64_t begin, int64_t end) {
-    const int64_t k = a.scale, row_size = a.width * channels;
+template <class T, class Channels, class Scale>
+RG_FN void return_row(const GatherBackwardArgs<T>& a, Channels channels, Scale k, int64_t image, int64_t y, int64_t begin, int64_t end) {
+    const int64_t row_size = a.width * channels;
     const bool is_own_row = y >= begin && y < end;
     T* const d_row = a.d_color + (image * a.height + y) * row_size;
     int64_t steps[kCandidates];
@@ -224,9 +231,10 @@ RG_FN void return_row(const GatherBackwardArgs<T>& a, Channels channels, int64_t
             bool is_all_own = is_own_row;
             for (int64_t j = 0; j < k; j++) is_all_own &= source[x + j] == kOwnPixel;
             if (is_all_own) {  // most are: then the sum need not go through memory
+                const T* const from = g + x * channels;
                 for (int64_t c = 0; c < channels; c++) {
                     T sum = to[c];
-                    for (int64_t j = 0; j < k; j++) sum += g[(x + j) * channels + c];
+                    for (int64_t j = 0; j < k; j++) sum += from[j * channels + c];
                     to[c] = sum;
                 }
                 x += k;
@@ -258,7 +266,7 @@ template <class T> int64_t gather_backward(const GatherBackwardArgs<T>& a) {
         memset(a.d_color + (image * a.height + begin) * row_size, 0, size_t((end - begin) * row_size) * sizeof(T));
         with_channels(a.channels, [&](auto channels) {
             for (int64_t y = maximum(begin - kReach, int64_t(0)); y < minimum(end + kReach, a.height); y++)
-                return_row(a, channels, image, y, begin, end);
+                with_scale(a.scale, [&](auto scale) { return_row(a, channels, scale, image, y, begin, end); });
         });
     });
     return 0;
@@ -279,12 +287,15 @@ template <class T> int64_t average_forward(const AverageArgs<T>& a) {
                     for (int64_t at = 0; at < fine_size; at++) sums[at] += fine[i * fine_size + at];
                 const T* from = sums;
                 T* to = a.image + y * a.width * channels;
-                for (int64_t x = 0; x < a.width; x++, to += channels, from += a.scale * channels)
-                    for (int64_t c = 0; c < channels; c++) {
-                        T sum = from[c];
-                        for (int64_t j = 1; j < a.scale; j++) sum += from[j * channels + c];
-                        to[c] = sum / count;
-                    }
+                with_scale(a.scale, [&](auto scale) {
+                    for (int64_t x = 0; x < a.width; x++, to += channels, from += scale * channels)
+                        for (int64_t c = 0; c < channels; c++) {
+                            to[c] = from[c];
+                            for (int64_t j = 1; j < scale; j++) to[c] += from[j * channels + c];
+                        }
+                });
+                T* const row = a.image + y * a.width * channels;
+                for (int64_t at = 0; at < a.width * channels; at++) row[at] /= count;
             }
         });
     });

@@ -6,10 +6,10 @@
 RG_BEGIN
 
 constexpr Kernel kInterpolateKernels[] = {
-    RG_KERNEL("interpolate_forward_f32", ForwardArgs<float>, forward<float>),
-    RG_KERNEL("interpolate_forward_f64", ForwardArgs<double>, forward<double>),
-    RG_KERNEL("interpolate_backward_f32", BackwardArgs<float>, backward<float>),
-    RG_KERNEL("interpolate_backward_f64", BackwardArgs<double>, backward<double>),
+    RG_KERNEL("interpolate_forward_f32", InterpolateForwardArgs<float>, interpolate_forward<float>),
+    RG_KERNEL("interpolate_forward_f64", InterpolateForwardArgs<double>, interpolate_forward<double>),
+    RG_KERNEL("interpolate_backward_f32", InterpolateBackwardArgs<float>, interpolate_backward<float>),
+    RG_KERNEL("interpolate_backward_f64", InterpolateBackwardArgs<double>, interpolate_backward<double>),
 };
 
 RG_END

@@ -206,7 +206,7 @@ template <class V, int B, class T> class StripBackward {
     static constexpr int64_t kCount = ChannelsOf<V>::kCount;
 
   public:
-    explicit StripBackward(const BackwardArgs<T>& a)
+    explicit StripBackward(const InterpolateBackwardArgs<T>& a)
         : a_(a), blocks_((a.channels + kCount - 1) / kCount), tail_(a.channels - (blocks_ - 1) * kCount),
           d_rast_(a.d_rast, a.images * a.pixels * 4), d_rast_db_(a.d_rast_db, a.images * a.pixels * 4), pairs_(a.diff, a.diff_count, arena_),
           fragments_(a.rast, a.images * a.pixels, arena_), fragment_slopes_(a.rast_db, a.images * a.pixels, arena_), four_(a.channels),
@@ -250,7 +250,7 @@ template <class V, int B, class T> class StripBackward {
     }
 
   private:
-    const BackwardArgs<T>& a_;
+    const InterpolateBackwardArgs<T>& a_;
     Arena arena_;
     int64_t blocks_;
     Tail<V> tail_;
@@ -290,7 +290,7 @@ template <class V, int B, class T> class StripBackward {
     }
 };
 
-template <class V, int B, class T> void backward_with(const BackwardArgs<T>& a) {
+template <class V, int B, class T> void backward_with(const InterpolateBackwardArgs<T>& a) {
     using Strip = StripBackward<V, B, T>;
     const int64_t strips = strips_of(a.pixels), all = a.images * strips;
     if (!a.d_attr) {
@@ -321,12 +321,12 @@ template <class V, int B, class T> void backward_with(const BackwardArgs<T>& a) 
 
 }  // namespace
 
-template <class T> int64_t backward(const BackwardArgs<T>& a) {
+template <class T> int64_t interpolate_backward(const InterpolateBackwardArgs<T>& a) {
     with_channels<T>(a.channels, [&](auto channels, auto blocks) { backward_with<decltype(channels), blocks.value>(a); });
     return 0;
 }
 
-template int64_t backward(const BackwardArgs<float>&);
-template int64_t backward(const BackwardArgs<double>&);
+template int64_t interpolate_backward(const InterpolateBackwardArgs<float>&);
+template int64_t interpolate_backward(const InterpolateBackwardArgs<double>&);
 
 RG_END

@@ -61,7 +61,7 @@ template <class V, class T> RG_FN void clear_run(T* to, T* end) {
 }
 
 template <class V, int B, class T>
-void forward_strip(const ForwardArgs<T>& a, const Output<T>& out, const Output<T>& out_da, int64_t image, int64_t begin, int64_t end) {
+void forward_strip(const InterpolateForwardArgs<T>& a, const Output<T>& out, const Output<T>& out_da, int64_t image, int64_t begin, int64_t end) {
     const int64_t width = a.channels, pair_width = 2 * a.diff_count, blocks = (width + ChannelsOf<V>::kCount - 1) / ChannelsOf<V>::kCount;
     Arena arena;
     auto* const many_slopes = static_cast<Slopes<V>*>(arena.take(size_t(blocks + 1) * sizeof(Slopes<V>)));
@@ -114,7 +114,7 @@ void forward_strip(const ForwardArgs<T>& a, const Output<T>& out, const Output<T
 
 }  // namespace
 
-template <class T> int64_t forward(const ForwardArgs<T>& a) {
+template <class T> int64_t interpolate_forward(const InterpolateForwardArgs<T>& a) {
     const int64_t strips = strips_of(a.pixels);
     const Output<T> out(a.out, a.images * a.pixels * a.channels), out_da(a.out_da, a.images * a.pixels * 2 * a.diff_count);
     with_channels<T>(a.channels, [&](auto channels, auto blocks) {
@@ -130,7 +130,7 @@ template <class T> int64_t forward(const ForwardArgs<T>& a) {
     return 0;
 }
 
-template int64_t forward(const ForwardArgs<float>&);
-template int64_t forward(const ForwardArgs<double>&);
+template int64_t interpolate_forward(const InterpolateForwardArgs<float>&);
+template int64_t interpolate_forward(const InterpolateForwardArgs<double>&);
 
 RG_END

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What op.py hands to the kernels of this room.
+// What op.py hands to the kernels of this room. Functions that two files share bear its name: the linker would take another room's for them.
 #pragma once
 #include <cstdint>
 
@@ -7,7 +7,7 @@
 
 RG_BEGIN
 
-template <class T> struct ForwardArgs {
+template <class T> struct InterpolateForwardArgs {
     const T* attr;         // [images or 1][vertices][channels]
     const T* rast;         // [images][pixels][4]
     const T* rast_db;      // [images][pixels][4], or null
@@ -19,10 +19,10 @@ template <class T> struct ForwardArgs {
     int64_t attr_image_stride;  // elements between the attributes of two images; 0 when all share one table
     int64_t threads;
 };
-template <class T> int64_t forward(const ForwardArgs<T>& a);
+template <class T> int64_t interpolate_forward(const InterpolateForwardArgs<T>& a);
 
-template <class T> struct BackwardArgs {
-    const T* attr;         // as in ForwardArgs
+template <class T> struct InterpolateBackwardArgs {
+    const T* attr;         // as in InterpolateForwardArgs
     const T* rast;
     const T* rast_db;
     const int32_t* tri;
@@ -36,6 +36,6 @@ template <class T> struct BackwardArgs {
     int64_t attr_image_stride;
     int64_t threads;
 };
-template <class T> int64_t backward(const BackwardArgs<T>& a);
+template <class T> int64_t interpolate_backward(const InterpolateBackwardArgs<T>& a);
 
 RG_END

@@ -6,7 +6,7 @@
 
 #include "arena.h"
 #include "formulas.h"
-#include "quads.h"
+#include "four_pixels.h"
 #include "triangle_id.h"
 
 RG_BEGIN
