@@ -115,7 +115,7 @@ def of_random_lengths(rast: Tensor, triangles: int, longest: int) -> Tensor:
     ("channels", "diff"), [(1, "all"), (2, "all"), (3, [2, 0]), (4, [1]), (6, "all"), (3, [1, -9])]
 )
 def test_runs_of_any_length(longest: int, channels: int, diff: Any) -> None:
-    """Four pixels go into a register, 256 into a tile: runs end everywhere in both, and at the tensor's end."""
+    """Four pixels make a register and 256 a tile: runs end everywhere in both, and at the tensor's end."""
     attr, rast, tri, rast_db = random_scene(longest, channels=channels, size=(37, 29))
     rast = of_random_lengths(rast, len(tri), longest)
     (values, grads), (want_values, want_grads) = both(attr, rast, tri, rast_db, diff)
