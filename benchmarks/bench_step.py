@@ -28,13 +28,13 @@ def groups(size: int) -> Iterator[list[Row]]:
 class Step:
     """One step on a scene; `run` returns (d_pos, d_texture)."""
 
-    def __init__(self, scene: Scene, texture_side: int = 1024) -> None:
+    def __init__(self, scene: Scene, texture_side: int = 1024, batch: int = 1) -> None:
         generator = torch.Generator().manual_seed(0)
         self.scene = scene
         self.size = tuple(scene.rast.shape[1:3])
-        self.pos = scene.pos.clone().requires_grad_()
+        self.pos = scene.pos.expand(batch, -1, -1).clone().requires_grad_()
         self.texture = torch.rand(1, texture_side, texture_side, 3, generator=generator).requires_grad_()
-        self.goal = torch.rand(1, *self.size, 3, generator=generator)
+        self.goal = torch.rand(batch, *self.size, 3, generator=generator)
         self.topology = rg.edge_topology(scene.tri)
 
     def run(self, method: str = "outline", backend: str | None = None) -> tuple[Tensor, ...]:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Timings that can be compared: interleaved runs, medians and spread. Never used to pass or fail a test.
 
-Before each timed call comes a pause and a call that does not count. What ran before would otherwise be
-measured too: for some 5 ms after an operation of torch its OpenMP threads spin on every core, and one that
-needed hundreds of megabytes has emptied the caches and given pages back. interpolate took 1.5 ms alone and
-4.6 ms straight after a gather in torch. A `Run` with `before` keeps exactly that in, for rows that show it.
+What ran before would be measured, too: for some 5 ms after an operation of torch its OpenMP threads spin on
+every core, and those of Mitsuba for 20; one that needed hundreds of megabytes has emptied the caches and given
+pages back. interpolate took 1.5 ms alone and 4.6 ms straight after a gather in torch. So a pause comes first,
+in which threads fall asleep. But after a pause cores wake up slowly: 1,000 triangles then took 4.0 ms with
+quartiles 2.6 and 5.0, and 2.7 once the core had worked for 20 ms. So each burst of timed calls comes after that
+much of the same work. Ours and others are treated alike. A `Run` with `before` goes without both, for rows that
+show what work in torch does to the next call.
 """
 
 import gc
@@ -15,10 +18,10 @@ from dataclasses import dataclass
 
 import torch
 
-# Twice what OpenMP threads spin at most here before they sleep.
-PAUSE_S = 0.01
-# A call this long is not helped by one before it, which would double the time of a benchmark.
-WARM_BELOW_MS = 50.0
+PAUSE_S = 0.03
+WARM_S = 0.02
+# Calls of a burst, and how long it goes on at most before the next one has its turn.
+BURST, BURST_S = 5, 0.04
 
 
 @dataclass(frozen=True)
@@ -37,25 +40,33 @@ class Run:
 
     call: Callable[[], object]
     threads: int | None = None  # of torch; None leaves its setting
-    before: Callable[[], object] | None = None  # called right before, in place of the pause and the warm call
+    before: Callable[[], object] | None = None  # called right before each timed call
     clocked: bool = False  # the call returns the milliseconds that count, as measured in another process
 
 
 def interleaved(
-    runs: Mapping[str, Run], *, budget_s: float, least: int = 5, most: int = 60, pause_s: float = PAUSE_S
+    runs: Mapping[str, Run],
+    *,
+    budget_s: float,
+    least: int = 5,
+    most: int = 60,
+    pause_s: float = PAUSE_S,
+    warm_s: float = WARM_S,
 ) -> dict[str, Timing]:
     """Time each in turn, round after round, so that a slow moment of the machine hits all alike.
 
     Args:
-        runs: by name; each is called twice before anything counts.
+        runs: by name; each is called once before anything counts.
         budget_s: seconds for all rounds together.
         least, most: rounds, whatever the budget.
-        pause_s: seconds of silence before each timed call.
+        pause_s: seconds of silence before each burst of timed calls.
+        warm_s: seconds of the same calls, untimed, between the pause and the burst.
     """
     threads, collecting = torch.get_num_threads(), gc.isenabled()
     gc.disable()
     try:
-        latest = {name: min(_timed(run), _timed(run)) for name, run in runs.items()}
+        # A call of a burst's length has been through all that before its end.
+        long = {name: _timed(run) > BURST_S * 1e3 for name, run in runs.items()}
         times: dict[str, list[float]] = {name: [] for name in runs}
         start = time.perf_counter()
         for done in range(most):
@@ -64,15 +75,23 @@ def interleaved(
             for name, run in runs.items():
                 if run.before is None:
                     time.sleep(pause_s)
-                    if latest[name] < WARM_BELOW_MS:
-                        _timed(run)
-                latest[name] = _timed(run)
-                times[name].append(latest[name])
+                    if not long[name]:
+                        _repeat(run, 1 << 30, warm_s)
+                times[name] += _repeat(run, BURST, BURST_S)
     finally:
         torch.set_num_threads(threads)
         if collecting:
             gc.enable()
     return {name: _summary(values) for name, values in times.items()}
+
+
+def _repeat(run: Run, most: int, seconds: float) -> list[float]:
+    """At least once."""
+    end = time.perf_counter() + seconds
+    times = [_timed(run)]
+    while len(times) < most and time.perf_counter() < end:
+        times.append(_timed(run))
+    return times
 
 
 def _timed(run: Run) -> float:

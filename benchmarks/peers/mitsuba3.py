@@ -39,19 +39,21 @@ class Trace:
         mesh = mitsuba.Mesh("mesh", len(scene["world"]), len(scene["tri"]))
         start = mitsuba.traverse(mesh)
         start["faces"] = mitsuba.UInt32(scene["tri"].ravel().astype(np.uint32))
-        self.positions = mitsuba.Float(scene["world"].ravel())
-        start["vertex_positions"] = self.positions
+        # Taken in turn: positions that are equal to the last ones would leave the BVH as it is.
+        self.positions = [mitsuba.Float((scene["world"] * scale).ravel()) for scale in (1, 1 + 1e-6)]
+        start["vertex_positions"] = self.positions[0]
         start.update()
         self.scene = mitsuba.load_dict({"type": "scene", "mesh": mesh})
         self.parameters = mitsuba.traverse(self.scene)
         origins, directions = primary_rays(scene)
         self.rays = mitsuba.Ray3f(mitsuba.Point3f(origins.T), mitsuba.Vector3f(directions.T))
-        drjit.eval(self.rays)
+        drjit.eval(self.rays, self.positions)
 
     def run(self, variant: str) -> Any:
         import drjit
 
-        self.parameters["mesh.vertex_positions"] = self.positions + 0.0
+        self.positions.reverse()
+        self.parameters["mesh.vertex_positions"] = self.positions[0]
         self.parameters.update()
         hit = self.scene.ray_intersect_preliminary(self.rays, coherent=True)
         drjit.eval(hit)
