@@ -169,5 +169,6 @@ def _svg(width: float, height: float, parts: Sequence[str], title: str) -> str:
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
-        f'viewBox="0 0 {width:g} {height:g}" role="img">\n<title>{escape(title)}</title>\n{STYLE}\n{body}\n</svg>\n'
+        f'viewBox="0 0 {width:g} {height:g}" role="img">\n<title>{escape(title)}</title>\n'
+        f"{STYLE}\n{body}\n</svg>\n"
     )

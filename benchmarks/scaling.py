@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""How time and memory grow: `python -m benchmarks.scaling [--quick]`. Each point is measured in a process of its
-own: the median time of a call, and by how much memory at its peak exceeds what lay there before the first.
+"""How time and memory grow: `python -m benchmarks.scaling [--quick]`. Each point is measured in a process of
+its own: the median time of a call, and by how much memory at its peak exceeds what lay there before the first.
 """
 
 import argparse
@@ -121,8 +121,8 @@ def point(s: Setting, budget_s: float) -> dict[str, Any]:
 
 
 def exponent(x: Sequence[float], y: Sequence[float]) -> float:
-    """Slope of the line through the upper half of the points, both axes logarithmic: the lower half shows what
-    a call costs at least.
+    """Slope of the line through the upper half of the points, both axes logarithmic: the lower half shows
+    what a call costs at least.
     """
     pairs = [(math.log(a), math.log(b)) for a, b in zip(x, y, strict=True)][(len(x) - 1) // 2 :]
     mean_x, mean_y = (statistics.fmean(values) for values in zip(*pairs, strict=True))
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.only and curve.over not in args.only:
             continue
         for name in curve.operations:
-            curves.append(_curve(curve.over, name, curve.values, args.budget))
+            curves.append(_curve(curve.over, name, curve.values, args.budget))  # noqa: PERF401  # as they come
     path = args.out or results.path_for(results.processor(), "scaling")
     results.write(path, {"scaled_on": results.machine((2,), 512), "curves": curves})
     print(f"{len(curves)} curves: {os.path.relpath(path)}")

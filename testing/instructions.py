@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Instructions that the hot kernels take: a number that does not depend on how busy or how fast a machine is.
 
-`record` runs operations once and keeps every call that reaches native code: the kernel's name, its fields, and
-the memory that they point to. `count` plays the calls back in a process without torch (testing/replay.py) under
-valgrind, on one thread and with the AVX2 kernels, since valgrind 3.19 does not know AVX-512. So nothing here
-knows what fields a kernel has.
+`record` runs operations once and keeps every call that reaches native code: the kernel's name, its fields,
+and the memory that they point to. `count` plays the calls back in a program without Python
+(testing/replay.cpp) under valgrind, on one thread and with the AVX2 kernels, since valgrind 3.19 does not
+know AVX-512. So nothing here knows what fields a kernel has.
 
     python -m testing.instructions             # compare with benchmarks/results/instructions.json
     python -m testing.instructions --update    # write it
@@ -13,7 +13,6 @@ knows what fields a kernel has.
 import argparse
 import json
 import os
-import pickle
 import re
 import shutil
 import struct
@@ -55,6 +54,8 @@ def library() -> Path:
 
 def missing() -> str | None:
     """Why nothing can be counted here."""
+    if shutil.which("g++") is None:
+        return "needs g++"
     if shutil.which("valgrind") is None:
         return "needs valgrind (Debian: apt-get install valgrind)"
     if LEVEL not in native.simd_levels():
@@ -147,14 +148,13 @@ def record(cases: Iterator[tuple[str, Callable[[], object]]]) -> list[Call]:
     calls: list[Call] = []
     original, threads = native.call, torch.get_num_threads()
     torch.set_num_threads(1)
-    label = ""
 
     def recording(kernel: int, /, *fields: int | float | None) -> int:
         calls.append(_call(label, _name(kernel), fields))
         return original(kernel, *fields)
 
     try:
-        for label, run in cases:
+        for label, run in cases:  # noqa: B007  # `recording` reads it
             native.call = recording
             run()
             native.call = original
@@ -199,7 +199,7 @@ def _live_storages() -> list[torch.UntypedStorage]:
     return [
         o.untyped_storage()
         for o in gc.get_objects()
-        if isinstance(o, torch.Tensor) and o.layout is torch.strided and o.device.type == "cpu"
+        if issubclass(type(o), torch.Tensor) and o.layout is torch.strided and o.device.type == "cpu"
     ]
 
 
@@ -212,31 +212,43 @@ def _bytes(storage: torch.UntypedStorage) -> bytes:
 
 def count(calls: list[Call]) -> dict[str, int]:
     """Instructions by "label: kernel", replayed under valgrind; those of equal names are added."""
-    with tempfile.TemporaryDirectory() as folder:
-        tape, out = Path(folder) / "tape", Path(folder) / "out"
-        tape.write_bytes(pickle.dumps([(c.kernel, c.fields, c.blocks) for c in calls]))
-        done = subprocess.run(
-            [
-                *("valgrind", "--tool=callgrind", "--collect-atstart=no", "--toggle-collect=rg_run_kernel"),
-                *("--dump-after=rg_run_kernel", f"--callgrind-out-file={out}"),
-                *(sys.executable, "-I", "-S", str(Path(__file__).with_name("replay.py"))),
-                *(str(library()), str(tape)),
-            ],
-            env={**os.environ, "RASTERGRAD_SIMD": LEVEL, "PYTHONMALLOC": "malloc"},
-            capture_output=True,
-            text=True,
-            timeout=600,
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "tape").write_bytes(b"".join(map(on_tape, calls)))
+        _run(
+            *("g++", "-std=c++20", "-O1", f"-I{ROOT / 'src' / 'rastergrad' / 'core'}"),
+            *(str(Path(__file__).with_name("replay.cpp")), str(library()), f"-Wl,-rpath,{library().parent}"),
+            *("-o", str(folder / "replay")),
         )
-        assert done.returncode == 0, done.stderr[-3000:]
-        totals = [
-            int(re.findall(r"^(?:totals|summary): (\d+)", path.read_text(), re.MULTILINE)[-1])
-            for path in (Path(f"{out}.{k + 1}") for k in range(len(calls)))
-        ]
+        _run(
+            *("valgrind", "--tool=callgrind", "--collect-atstart=no", "--toggle-collect=counted_call"),
+            *("--dump-after=counted_call", f"--callgrind-out-file={folder / 'out'}"),
+            *(str(folder / "replay"), str(folder / "tape")),
+        )
+        outs = [(folder / f"out.{k + 1}").read_text() for k in range(len(calls))]
+    totals = [int(re.findall(r"^(?:totals|summary): (\d+)", out, re.MULTILINE)[-1]) for out in outs]
     found: dict[str, int] = {}
     for call, total in zip(calls, totals, strict=True):
         name = f"{call.label}: {call.kernel}"
         found[name] = found.get(name, 0) + total
     return found
+
+
+def on_tape(call: Call) -> bytes:
+    """As testing/replay.cpp reads it."""
+    name = call.kernel.encode()
+    parts = [struct.pack("<q", len(name)), name, struct.pack("<qq", len(call.blocks), len(call.fields))]
+    for block in call.blocks:
+        parts += [struct.pack("<q", len(block)), block]
+    for field in call.fields:
+        parts.append(struct.pack("<qq", *(field if isinstance(field, tuple) else (-1, field))))
+    return b"".join(parts)
+
+
+def _run(*command: str) -> None:
+    environment = {**os.environ, "RASTERGRAD_SIMD": LEVEL}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def changes(stored: dict[str, int], found: dict[str, int], tolerance: float = TOLERANCE) -> list[str]:

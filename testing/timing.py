@@ -2,12 +2,12 @@
 """Timings that can be compared: interleaved runs, medians and spread. Never used to pass or fail a test.
 
 What ran before would be measured, too: for some 5 ms after an operation of torch its OpenMP threads spin on
-every core, and those of Mitsuba for 20; one that needed hundreds of megabytes has emptied the caches and given
-pages back. interpolate took 1.5 ms alone and 4.6 ms straight after a gather in torch. So a pause comes first,
-in which threads fall asleep. But after a pause cores wake up slowly: 1,000 triangles then took 4.0 ms with
-quartiles 2.6 and 5.0, and 2.7 once the core had worked for 20 ms. So each burst of timed calls comes after that
-much of the same work. Ours and others are treated alike. A `Run` with `before` goes without both, for rows that
-show what work in torch does to the next call.
+every core, and those of Mitsuba for 20; one that needed hundreds of megabytes has emptied the caches and
+given pages back. interpolate took 1.5 ms alone and 4.6 ms straight after a gather in torch. So a pause
+comes first, in which threads fall asleep. But after a pause cores wake up slowly: rasterizing 1,000
+triangles then took 4.0 ms with quartiles 2.6 and 5.0, and 2.5 (2.4 and 2.7) once the core had worked for 20
+ms. So each burst of timed calls comes after that much of the same work. Ours and others are treated alike.
+A `Run` with `before` goes without both, for rows that show what work in torch does to the next call.
 """
 
 import gc
