@@ -75,7 +75,7 @@ def comparison(measured: dict[str, Any]) -> str:
     """A line for each operation, a dot for each program; to the left is faster."""
     rows = compared(measured)
     names = [OURS, *dict.fromkeys(_family(p["name"]) for row in rows for p in row["peers"])]
-    left, right, top, step = 330.0, 690.0, 58.0, 23.0
+    left, right, top, step = 300.0, 690.0, 58.0, 23.0
     bottom = top + step * len(rows)
     times = [row["ms"] for row in rows] + [p["ms"] for row in rows for p in row["peers"]]
     axis = Axis(times or [1.0, 10.0], left, right)
@@ -88,10 +88,10 @@ def comparison(measured: dict[str, Any]) -> str:
     for tick in axis.ticks():
         x = axis(tick)
         parts.append(f'<line class="grid" x1="{x}" y1="{top - 6}" x2="{x}" y2="{bottom - 6}"/>')
-        parts.append(_text(x, top - 12, f"{number(tick)} ms", "mid"))
+        parts.append(_text(x, top - 12, f"{tick / 1e3:g} s" if tick >= 1e3 else f"{tick:g} ms", "mid"))
     for k, row in enumerate(rows):
         y = top + step * k + 6
-        parts.append(_text(left - 12, y + 4, row["name"], "end"))
+        parts.append(_text(left - 12, y + 4, row["name"].replace(", forward", ""), "end"))
         dots = [(p["name"], p["ms"]) for p in row["peers"]] + [(OURS, row["ms"])]
         far = max(ms for _, ms in dots)
         parts.append(f'<line class="grid" x1="{axis(row["ms"])}" y1="{y}" x2="{axis(far)}" y2="{y}"/>')
