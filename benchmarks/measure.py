@@ -55,7 +55,9 @@ def measure(
     finally:
         for prepared in outside.values():
             peers.drop(prepared)
-    return [_result(row, timings, threads, limit, outside[row.name]) for row in rows]
+    # One that broke while it was timed is left out; `peers` has the reason.
+    whole = {name: [p for p in ready if p.key not in peers.failed] for name, ready in outside.items()}
+    return [_result(row, timings, threads, limit, whole[row.name]) for row in rows]
 
 
 def _key(row: str, which: object) -> str:
@@ -73,9 +75,7 @@ def _result(
     ours = by_threads[max(threads)]
     beside = timings.get(_key(row.name, f"beside {row.peer}"))
     peers = [] if beside is None or row.peer is None else [_peer(row.peer, beside, ours)]
-    # One that broke while it was timed says NaN; `Peers` has the reason.
-    measured = [(peer.name, timings[_key(row.name, peer.name)]) for peer in outside]
-    peers += [_peer(name, timing, ours) for name, timing in measured if timing.median == timing.median]
+    peers += [_peer(peer.name, timings[_key(row.name, peer.name)], ours) for peer in outside]
     target = row.target_ms
     rate = row.bytes_moved / (ours.median / 1e3) if row.bytes_moved else None
     return Result(

@@ -22,6 +22,9 @@ from .agree import disagreement
 ROOT = Path(__file__).resolve().parents[2]
 
 
+WORKER = (sys.executable, "-m", "benchmarks.peers.worker")
+
+
 class PeerError(Exception):
     """A peer cannot do what it is asked; says why."""
 
@@ -32,7 +35,7 @@ class Process:
 
     module: str
     threads: int
-    command: Sequence[str] = (sys.executable, "-m", "benchmarks.peers.worker")
+    command: Sequence[str] = WORKER
     child: subprocess.Popen[str] | None = None
 
     def ask(self, timeout_s: float = 60, **request: Any) -> dict[str, Any]:
@@ -66,6 +69,7 @@ class Process:
         if self.child is not None:
             self.child.kill()
             self.child.communicate()
+            self.child = None
 
 
 @dataclass(frozen=True)
@@ -94,17 +98,19 @@ class Peers:
     threads: int
     table: Mapping[str, Entry] = field(default_factory=lambda: PEERS)
     versions: dict[str, str] = field(default_factory=dict)
+    command: Sequence[str] = WORKER
     #: Why a peer is missing, or failed at something
     notes: list[str] = field(default_factory=list)
     processes: dict[str, Process] = field(default_factory=dict)
     prepared: int = 0
+    failed: set[str] = field(default_factory=set)  # keys
 
     def start(self) -> None:
         """Ask each for its version; one that is not there is noted and left out."""
         found = []
         for name in self.names:
             entry = self.table[name]
-            self.processes[name] = Process(entry.module, self.threads)
+            self.processes[name] = Process(entry.module, self.threads, self.command)
             try:
                 self.versions[name] = self.processes[name].ask(do="version")["version"]
                 found.append(name)
@@ -128,7 +134,6 @@ class Peers:
             except PeerError as error:
                 self._note(f"{name} failed at {task.kind} of {triangles:,} triangles: {error}")
                 self.processes[name].stop()
-                self.processes[name].child = None
                 continue
             if wrong:
                 self._note(f"{name} is not timed at {task.kind} of {triangles:,} triangles: {wrong}")
@@ -147,12 +152,13 @@ class Peers:
                 return disagreement(task, dict(arrays))
 
     def run(self, prepared: Prepared) -> float:
+        if prepared.key in self.failed:
+            return math.nan
         try:
             answer = self.processes[prepared.peer].ask(do="run", key=prepared.key, variant=prepared.variant)
         except PeerError as error:
-            note = f"{prepared.name} failed while it was timed: {error}"
-            if note not in self.notes:
-                self._note(note)
+            self._note(f"{prepared.name} failed while it was timed: {error}")
+            self.failed.add(prepared.key)
             return math.nan
         return answer["ms"]
 
@@ -161,7 +167,7 @@ class Peers:
             try:
                 self.processes[name].ask(do="drop", key=key)
             except PeerError:  # noted when it failed
-                self.processes[name].child = None
+                self.processes[name].stop()
 
     def stop(self) -> None:
         for process in self.processes.values():
