@@ -75,7 +75,7 @@ def comparison(measured: dict[str, Any]) -> str:
     """A line for each operation, a dot for each program; to the left is faster."""
     rows = compared(measured)
     names = [OURS, *dict.fromkeys(_family(p["name"]) for row in rows for p in row["peers"])]
-    left, right, top, step = 300.0, 690.0, 58.0, 23.0
+    left, right, top, step = 330.0, 720.0, 58.0, 23.0
     bottom = top + step * len(rows)
     times = [row["ms"] for row in rows] + [p["ms"] for row in rows for p in row["peers"]]
     axis = Axis(times or [1.0, 10.0], left, right)

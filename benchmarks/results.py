@@ -19,6 +19,8 @@ RESULTS = Path(__file__).parent / "results"
 # Rows of two runs belong together only where these agree.
 SAME_MACHINE = ("processor", "cores", "threads", "simd", "torch", "size")
 
+FIRST_WORDS = ("rasterize", "interpolate", "texture", "antialias", "full", "pose", "overhead")
+
 
 def machine(threads: Sequence[int], size: int) -> dict[str, Any]:
     """What the times depend on."""
@@ -61,7 +63,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
 
 
 def merged(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
-    """New rows in the places of old ones of the same name, if both were measured alike; else the new ones."""
+    """New rows instead of old ones of the same name, if both were measured alike; else the new ones."""
     if old is None or any(old["machine"].get(k) != new["machine"][k] for k in SAME_MACHINE):
         return new
     fresh = {row["name"]: row for row in new["results"]}
@@ -73,8 +75,14 @@ def merged(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
         **new,
         "peers": {**old.get("peers", {}), **new["peers"]},
         "notes": notes + new["notes"],
-        "results": kept + list(fresh.values()),
+        "results": sorted(kept + list(fresh.values()), key=_place),
     }
+
+
+def _place(row: dict[str, Any]) -> int:
+    """Rows of one operation stand together, whichever room was measured last."""
+    first = row["name"].split(" ")[0]
+    return FIRST_WORDS.index(first) if first in FIRST_WORDS else len(FIRST_WORDS)
 
 
 def line(r: Result) -> str:

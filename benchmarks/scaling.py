@@ -152,8 +152,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in curve.operations:
             curves.append(_curve(curve.over, name, curve.values, args.budget))  # noqa: PERF401  # as they come
     path = args.out or results.path_for(results.processor(), "scaling")
-    results.write(path, {"scaled_on": results.machine((2,), 512), "curves": curves})
+    new = {"scaled_on": results.machine((Setting.threads,), Setting.side), "curves": curves}
+    before = json.loads(path.read_text(encoding="utf-8")) if args.only and path.exists() else None
+    results.write(path, merged(before, new))
     print(f"{len(curves)} curves: {os.path.relpath(path)}")
+
+
+def merged(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
+    """New curves in the places of old ones, if both were measured alike; else the new ones."""
+    if old is None or old["scaled_on"] != new["scaled_on"]:
+        return new
+    fresh = {(c["over"], c["operation"]): c for c in new["curves"]}
+    kept = [fresh.pop((c["over"], c["operation"]), c) for c in old["curves"]]
+    return {**new, "curves": kept + list(fresh.values())}
 
 
 def _curve(over: str, name: str, values: Sequence[int], budget_s: float) -> dict[str, Any]:

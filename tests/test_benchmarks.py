@@ -159,6 +159,9 @@ def test_rows_of_one_room_replace_those_of_the_last_run() -> None:
     elsewhere = content(result("a", 1), torch="1.0")
     assert results.merged(elsewhere, new) == new
     assert results.merged(None, new) == new
+    drawn = content(result("rasterize", 1), result("antialias", 1))
+    found = results.merged(drawn, content(result("interpolate", 1)))["results"]
+    assert [r["name"] for r in found] == ["rasterize", "interpolate", "antialias"]
 
 
 def test_remarks_about_a_peer_stand_until_it_is_seen_again() -> None:
@@ -294,6 +297,18 @@ def test_exponents_are_those_of_the_upper_half() -> None:
     assert scaling.exponent(x, [v**2 for v in x]) == pytest.approx(2)
     assert scaling.exponent(x, [5, 5, 50, 500]) == pytest.approx(1)
     assert math.isnan(scaling.exponent([1], [1]))
+
+
+def test_curves_of_one_number_replace_those_of_the_last_run() -> None:
+    def curve(over: str, name: str, ms: float) -> dict[str, Any]:
+        return {"over": over, "operation": name, "ms": ms}
+
+    old = {"scaled_on": {"cores": 2}, "curves": [curve("side", "a", 1), curve("batch", "a", 2)]}
+    new = {"scaled_on": {"cores": 2}, "curves": [curve("side", "a", 3), curve("side", "b", 4)]}
+    found = scaling.merged(old, new)["curves"]
+    assert found == [curve("side", "a", 3), curve("batch", "a", 2), curve("side", "b", 4)]
+    assert scaling.merged({**old, "scaled_on": {"cores": 4}}, new) == new
+    assert scaling.merged(None, new) == new
 
 
 def test_a_point_is_measured_in_its_own_process() -> None:
