@@ -58,12 +58,12 @@ def _rows(scene: Scene, channels: int) -> list[Row]:
 
     plain = gather(*leaves)
     flat = upstream.reshape(plain.shape)
-    # What a program sees that has just computed something in torch: its threads still spin, its memory has
-    # just been given back. The other rows come after a pause (testing/timing.py).
-    image = torch.rand(pixels, 16, generator=generator)
+    # What a program sees that has just shaded an image in torch, whose threads still spin. The other rows
+    # come after a pause (testing/timing.py).
+    image, shaded = torch.rand(pixels, generator=generator), torch.empty(pixels)
 
     def torch_work() -> object:
-        return image * 2 + 1
+        return torch.mul(image, 2, out=shaded)
 
     after = Row(
         f"interpolate {channels} channels, forward, straight after work in torch",

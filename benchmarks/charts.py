@@ -54,7 +54,9 @@ class Axis:
 
 
 def number(value: float) -> str:
-    """Short, with the prefix that fits."""
+    """Short: whole below 10,000, else with the prefix that fits."""
+    if value < 1e4 and value == int(value):
+        return str(int(value))
     for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= limit:
             return f"{value / limit:.3g}{suffix}"
@@ -127,11 +129,11 @@ def scaling(curves: Sequence[dict[str, Any]], over: str) -> str:
             continue
         left = 50.0 + 370.0 * k
         x_axis = Axis([x for x, _ in points], left, left + 290)
-        y_axis = Axis([y for _, y in points], 230.0, 40.0)
-        parts.append(_text(left, 20, title, "strong"))
-        for tick in x_axis.ticks():
+        y_axis = Axis([y for _, y in points], 230.0, 50.0)
+        parts.append(_text(left, 16, title, "strong"))
+        for tick in sorted({x for x, _ in points}):
             x = x_axis(tick)
-            parts.append(f'<line class="grid" x1="{x}" y1="40" x2="{x}" y2="230"/>')
+            parts.append(f'<line class="grid" x1="{x}" y1="50" x2="{x}" y2="230"/>')
             parts.append(_text(x, 248, number(tick), "mid"))
         for tick in y_axis.ticks():
             y = y_axis(tick)
@@ -142,11 +144,9 @@ def scaling(curves: Sequence[dict[str, Any]], over: str) -> str:
             path = " ".join(f"{x_axis(x)},{y_axis(y)}" for x, y in line)
             parts.append(f'<polyline class="line" stroke="{shade}" points="{path}"/>')
             parts += [f'<circle cx="{x_axis(x)}" cy="{y_axis(y)}" r="3" fill="{shade}"/>' for x, y in line]
-            index = chosen.index(c)
-            label = f"{c['operation']}: {over}^{c['exponents'][what]:.2f}"
-            parts.append(
-                _text(left + 8, 56 + 16 * index, label).replace("<text", f'<text style="fill: {shade}"')
-            )
+            label = f"{c['operation']} ~ {over}^{c['exponents'][what]:.2f}"
+            named = _text(left + 160 * chosen.index(c), 36, label)
+            parts.append(named.replace("<text", f'<text style="fill: {shade}"'))
     return _svg(760, 276, parts, f"Time and memory against {over}")
 
 

@@ -109,5 +109,5 @@ def _timed(run: Run) -> float:
 
 
 def _summary(values: list[float]) -> Timing:
-    low, median, high = statistics.quantiles(values, n=4)
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return Timing(median, low, high, min(values))

@@ -380,7 +380,7 @@ def test_curves_leave_failed_points_out() -> None:
     root = parsed(charts.scaling([curve, {**curve, "over": "batch"}], "side"))
     lines = [line.attrib["points"].split() for line in tags(root, "polyline")]
     assert [len(line) for line in lines] == [5, 5]  # time and memory, of this curve only
-    assert "op: side^2.00" in [text.text for text in tags(root, "text")]
+    assert "op ~ side^2.00" in [text.text for text in tags(root, "text")]
 
 
 def test_the_committed_charts_are_those_of_the_results() -> None:
