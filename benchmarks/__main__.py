@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     threads=args.threads,
                     # A group of more rows gets more time.
                     budget_s=len(rows) * (0.2 if args.quick else 2.0),
-                    least=3 if args.quick else 5,
+                    least=2 if args.quick else 5,
                     peers=peers,
                     in_process_peers=IN_PROCESS in args.peers,
                 )

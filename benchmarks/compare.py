@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What became slower or faster between two results, beyond their spread."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,11 @@ class Comparison:
     missing: tuple[str, ...]  # of the old result
     added: tuple[str, ...]
     machine: tuple[str, ...]  # what differs between the machines: then ratios mean little
+
+    @property
+    def median(self) -> float:
+        """Of all ratios: far from 1 if the machine as a whole was slower or faster."""
+        return statistics.median(c.ratio for c in self.changes) if self.changes else 1.0
 
     @property
     def slower(self) -> list[Change]:
@@ -65,7 +71,8 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> Comparison:
 
 def report(found: Comparison) -> str:
     """For the terminal."""
-    lines = [f"measured differently: {text}" for text in found.machine]
+    lines = [f"{found.median:.2f} x in the median: if all rows moved alike, it may be the machine"]
+    lines += [f"measured differently: {text}" for text in found.machine]
     for title, changes in (("slower", found.slower), ("faster", found.faster)):
         lines += [
             f"{c.ratio:6.2f} x  {title}: {c.name} ({c.old_ms:.3g} -> {c.new_ms:.3g} ms)" for c in changes

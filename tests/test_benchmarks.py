@@ -217,7 +217,9 @@ def test_changes_count_beyond_their_spread_only() -> None:
     assert [(c.name, c.ratio) for c in found.slower] == [("slower", 1.2)]
     assert [(c.name, c.ratio) for c in found.faster] == [("faster", 0.8)]
     assert (found.missing, found.added, found.machine) == (("gone",), ("new",), ())
+    assert found.median == 1.04
     text = compare.report(found)
+    assert text.splitlines()[0] == "1.04 x in the median: if all rows moved alike, it may be the machine"
     for line in (
         "  1.20 x  slower: slower (10 -> 12 ms)",
         "missing: gone",
@@ -320,6 +322,8 @@ def test_a_point_is_measured_in_its_own_process() -> None:
 
 
 def test_peak_memory_is_that_since_the_reset() -> None:
+    more = torch.ones(64 << 20, dtype=torch.uint8)
+    del more
     memory.reset_peak()
     before = memory.resident_bytes()
     block = torch.ones(16 << 20, dtype=torch.uint8)
