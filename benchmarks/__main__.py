@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine = results.machine(args.threads, args.size)
     print(", ".join(f"{k} {v}" for k, v in machine.items()))
     peers.start()
+    left_out = list(peers.notes)
     found: list[Result] = []
     try:
         for room in rooms:
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     new = {
         "machine": {**machine, "copy_gb_per_s": results.copy_speed(found)},
         "peers": peers.versions,
-        "notes": peers.notes,
+        "notes": left_out,
         "results": [result.as_dict() for result in found],
     }
     path = args.out or results.path_for(machine["processor"])

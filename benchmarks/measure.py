@@ -35,19 +35,22 @@ def measure(
     """Every row with each number of threads; peers with the largest only.
 
     Raises AssertionError if a row differs from the oracle. A peer that differs, fails or is missing is left
-    out, and `peers` keeps the reason.
+    out, and the row says why.
     """
     for row in rows:
         row.check()
     limit, most = copy_bandwidth(), max(threads)
     runs: dict[str, Run] = {}
     outside: dict[str, list[Prepared]] = {}
+    notes: dict[str, list[str]] = {}
     for row in rows:
         for count in threads:
             runs[_key(row.name, count)] = Run(row.run, count, row.before, row.clocked)
         if row.run_peer is not None and in_process_peers:
             runs[_key(row.name, f"beside {row.peer}")] = Run(row.run_peer, most)
+        noted = len(peers.notes)
         outside[row.name] = [] if row.task is None else peers.prepare(row.task)
+        notes[row.name] = peers.notes[noted:]
         for peer in outside[row.name]:
             runs[_key(row.name, peer.name)] = Run(peer.run, clocked=True)
     try:
@@ -55,9 +58,10 @@ def measure(
     finally:
         for prepared in outside.values():
             peers.drop(prepared)
-    # One that broke while it was timed is left out; `peers` has the reason.
-    whole = {name: [p for p in ready if p.key not in peers.failed] for name, ready in outside.items()}
-    return [_result(row, timings, threads, limit, whole[row.name]) for row in rows]
+    for name, ready in outside.items():
+        notes[name] += dict.fromkeys(peers.failed[p.key] for p in ready if p.key in peers.failed)
+        outside[name] = [p for p in ready if p.key not in peers.failed]
+    return [_result(row, timings, threads, limit, outside[row.name], notes[row.name]) for row in rows]
 
 
 def _key(row: str, which: object) -> str:
@@ -70,6 +74,7 @@ def _result(
     threads: Sequence[int],
     limit: float,
     outside: Sequence[Prepared],
+    notes: Sequence[str],
 ) -> Result:
     by_threads = {count: timings[_key(row.name, count)] for count in sorted(threads)}
     ours = by_threads[max(threads)]
@@ -93,6 +98,7 @@ def _result(
         ns_per_pixel=ours.median * 1e6 / row.pixels if row.pixels else None,
         ns_per_triangle=ours.median * 1e6 / row.triangles if row.triangles else None,
         peers=tuple(peers),
+        notes=tuple(notes),
     )
 
 

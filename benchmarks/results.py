@@ -64,16 +64,18 @@ def write(path: Path, content: dict[str, Any]) -> None:
 
 def merged(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
     """New rows instead of old ones of the same name, if both were measured alike; else the new ones."""
-    if old is None or any(old["machine"].get(k) != new["machine"][k] for k in SAME_MACHINE):
+    # Other versions of this program may have written other entries.
+    if old is None or old.keys() != new.keys():
+        return new
+    if any(old["machine"][k] != new["machine"][k] for k in SAME_MACHINE):
         return new
     fresh = {row["name"]: row for row in new["results"]}
     kept = [fresh.pop(row["name"], row) for row in old["results"]]
-    # A remark about a peer stands until that peer has been seen again.
-    seen = {*new["peers"], *(note.split(" ")[0] for note in new["notes"])}
-    notes = [note for note in old.get("notes", []) if note.split(" ")[0] not in seen]
+    # That a peer is missing is true until it is seen.
+    notes = [n for n in old["notes"] if n not in new["notes"] and not n.startswith(tuple(new["peers"]))]
     return {
         **new,
-        "peers": {**old.get("peers", {}), **new["peers"]},
+        "peers": {**old["peers"], **new["peers"]},
         "notes": notes + new["notes"],
         "results": sorted(kept + list(fresh.values()), key=_place),
     }

@@ -87,6 +87,7 @@ class Result:
     ns_per_pixel: float | None
     ns_per_triangle: float | None
     peers: tuple[Peer, ...] = ()
+    notes: tuple[str, ...] = ()  # why a peer is not among them
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)

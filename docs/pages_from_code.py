@@ -70,7 +70,8 @@ def short_table(results: Path = RESULTS) -> str:
 
 def _table(content: dict[str, Any]) -> str:
     peers = [f"- {name}: {version}" for name, version in content["peers"].items()]
-    notes = [f"- {note}" for note in content["notes"]]
+    remarks = content["notes"] + [note for row in content["results"] for note in row["notes"]]
+    notes = [f"- {note}" for note in remarks]
     listed = "".join(f"\n{line}" for line in peers + notes)
     return _heading(content["machine"]) + _lines(FULL, content["results"]) + (f"{listed}\n" if listed else "")
 
@@ -138,11 +139,13 @@ def _lines(columns: dict[str, Column], rows: Sequence[dict[str, Any]]) -> str:
 
 
 def bounds_table(results: Path = RESULTS) -> str:
-    """How far each operation is from the time in which its bytes could be copied."""
-    tables = [
-        _heading(content["machine"]) + _lines(BOUNDS, [r for r in content["results"] if r["bandwidth"]])
-        for content in measured(results)
-    ]
+    """How far each operation is from the time in which its bytes could be copied; without those that are so
+    short that their bytes stay in the caches.
+    """
+    tables = []
+    for content in measured(results):
+        rows = [row for row in content["results"] if row["bandwidth"] and row["ms"] >= 0.5]
+        tables.append(_heading(content["machine"]) + _lines(BOUNDS, rows))
     return "\n".join(tables) or "No results are committed yet.\n"
 
 

@@ -159,6 +159,7 @@ def test_rows_of_one_room_replace_those_of_the_last_run() -> None:
     elsewhere = content(result("a", 1), torch="1.0")
     assert results.merged(elsewhere, new) == new
     assert results.merged(None, new) == new
+    assert results.merged({"machine": old["machine"], "results": []}, new) == new
     drawn = content(result("rasterize", 1), result("antialias", 1))
     found = results.merged(drawn, content(result("interpolate", 1)))["results"]
     assert [r["name"] for r in found] == ["rasterize", "interpolate", "antialias"]
@@ -166,8 +167,10 @@ def test_rows_of_one_room_replace_those_of_the_last_run() -> None:
 
 def test_remarks_about_a_peer_stand_until_it_is_seen_again() -> None:
     old, new = content(result("a", 1)), content(result("a", 1))
-    old["notes"], new["peers"] = ["x is left out: gone", "y is left out: gone"], {"x": "1.0"}
-    assert results.merged(old, new)["notes"] == ["y is left out: gone"]
+    old["notes"] = ["Mitsuba 3 is left out: gone", "Embree is left out: gone", "DEODR is left out: gone"]
+    new["notes"], new["peers"] = ["DEODR is left out: gone"], {"Mitsuba 3": "3.9"}
+    merged = results.merged(old, new)
+    assert merged["notes"] == ["Embree is left out: gone", "DEODR is left out: gone"]
 
 
 def test_results_are_written_aside_and_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,6 +406,7 @@ def test_results_become_tables(tmp_path: Path) -> None:
     first = result("op", 1.25, low=1.0, high=2.0, bandwidth=0.5, gb_per_s=20.0, target_ms=1.0, peers=peers)
     found = content(first, result("tiny", 0.004, target_ms=1.0), result("no target", 3.0), processor="P")
     found["notes"], found["peers"] = ["X is left out"], {"Embree": "4.4"}
+    found["results"][0]["notes"] = ["Embree failed"]
     (tmp_path / "p.json").write_text(json.dumps(found), encoding="utf-8")
     short = pages_from_code.short_table(tmp_path)
     assert "| op | 1.25 (1–2) | Embree 3 |\n" in short
@@ -412,7 +416,7 @@ def test_results_become_tables(tmp_path: Path) -> None:
     assert full.startswith("P, 2 threads")
     assert "| op | 1.25 (1–2) | 2.00 | 20 | 50% |  |  | Embree 3 (2.4×), pixel pair 1 (0.8×) |\n" in full
     assert "| no target | 3 (" in full
-    assert full.endswith("\n- Embree: 4.4\n- X is left out\n")
+    assert full.endswith("\n- Embree: 4.4\n- X is left out\n- Embree failed\n")
     # 20 GB/s in 1.25 ms are 25 MB, which a copy would move in half the time.
     assert "| op | 25.0 MB | 0.62 | 1.25 | 2.0 | 2.00 |\n" in pages_from_code.bounds_table(tmp_path)
 

@@ -62,6 +62,7 @@ def measured(peers: Peers, task: Task) -> list[tuple[str, float, float]]:
         (found,) = measure([row(task)], threads=(1,), budget_s=0, least=1, peers=peers)
     finally:
         peers.stop()
+    assert list(found.notes) == peers.notes
     return [(peer.name, peer.ms, peer.speedup) for peer in found.peers]
 
 

@@ -103,7 +103,7 @@ class Peers:
     notes: list[str] = field(default_factory=list)
     processes: dict[str, Process] = field(default_factory=dict)
     prepared: int = 0
-    failed: set[str] = field(default_factory=set)  # keys
+    failed: dict[str, str] = field(default_factory=dict)  # notes by key, of those that broke while timed
 
     def start(self) -> None:
         """Ask each for its version; one that is not there is noted and left out."""
@@ -157,8 +157,7 @@ class Peers:
         try:
             answer = self.processes[prepared.peer].ask(do="run", key=prepared.key, variant=prepared.variant)
         except PeerError as error:
-            self._note(f"{prepared.name} failed while it was timed: {error}")
-            self.failed.add(prepared.key)
+            self.failed[prepared.key] = self._note(f"{prepared.name} failed while it was timed: {error}")
             return math.nan
         return answer["ms"]
 
@@ -173,9 +172,10 @@ class Peers:
         for process in self.processes.values():
             process.stop()
 
-    def _note(self, text: str) -> None:
+    def _note(self, text: str) -> str:
         self.notes.append(text)
         print(text, flush=True)
+        return text
 
 
 def _arrays(task: Task) -> dict[str, Any]:
