@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+import rastergrad as rg
+
 from . import compare, results
 from .measure import measure
 from .peers import PEERS
@@ -30,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     old = None if args.compare is None else json.loads(args.compare.read_text(encoding="utf-8"))
     peers = Peers([name for name in PEERS if name in args.peers], max(args.threads))
     torch.set_num_threads(max(args.threads))
+    rg.recycle_torch_memory()
     machine = results.machine(args.threads, args.size)
     print(", ".join(f"{k} {v}" for k, v in machine.items()))
     peers.start()

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""What surrounds the kernels: time of an operation on an image of 8 x 8 pixels less that of its kernels."""
+"""What surrounds the kernels: time of an operation on an image of 8 x 8 pixels less that of its kernels.
+
+Beside it an autograd Function of torch's that only allocates: the least that an operation written in Python
+costs here, since torch's part of it is in both.
+"""
 
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,8 +51,30 @@ def groups(size: int) -> Iterator[list[Row]]:
     ]
 
 
+class _Bare(torch.autograd.Function):
+    """Saves its input, makes an output and a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.empty_like(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.empty_like(x)
+
+
 def _rows(name: str, run: Callable[..., Tensor], leaf: Tensor) -> list[Row]:
     upstream = torch.rand(run().shape, generator=torch.Generator().manual_seed(0))
+    same = torch.rand_like(leaf)
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            return run()
+
+    def bare() -> Tensor:
+        return torch.autograd.grad(_Bare.apply(leaf), leaf, same)[0]
 
     def both(backend: str | None = None) -> Tensor:
         return torch.autograd.grad(run(backend), leaf, upstream)[0]
@@ -64,8 +91,13 @@ def _rows(name: str, run: Callable[..., Tensor], leaf: Tensor) -> list[Row]:
             lambda call=call: beyond_kernels_ms(call),
             check,
             clocked=True,
+            peer=None if peer is None else "a Function that does nothing",
+            run_peer=peer,
         )
-        for what, target, call in (("forward", FORWARD_MS, run), ("forward and backward", BOTH_MS, both))
+        for what, target, call, peer in (
+            ("forward", FORWARD_MS, forward, None),
+            ("forward and backward", BOTH_MS, both, bare),
+        )
     ]
 
 

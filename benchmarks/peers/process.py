@@ -3,6 +3,7 @@
 
 import json
 import math
+import os
 import select
 import subprocess
 import sys
@@ -20,9 +21,13 @@ from . import PEERS, Entry
 from .agree import disagreement
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
 WORKER = (sys.executable, "-m", "benchmarks.peers.worker")
+# What `recycle_torch_memory` does in our process, glibc does for theirs.
+RECYCLED = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
 
 
 class PeerError(Exception):
@@ -43,6 +48,7 @@ class Process:
             self.child = subprocess.Popen(
                 [*self.command, self.module, str(self.threads)],
                 cwd=ROOT,
+                env={**os.environ, **RECYCLED},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
