@@ -6,6 +6,7 @@ backward to pos and texture.
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as nn
 from torch import Tensor
 
 import rastergrad as rg
@@ -45,7 +46,7 @@ class Step:
         image = rg.antialias(
             color, rast, self.pos, tri, topology=self.topology, method=method, backend=backend
         )
-        return torch.autograd.grad((image - self.goal).square().mean(), [self.pos, self.texture])
+        return torch.autograd.grad(nn.mse_loss(image, self.goal), [self.pos, self.texture])
 
 
 def _row(what: str, target_ms: float | None, scene: Scene) -> Row:
