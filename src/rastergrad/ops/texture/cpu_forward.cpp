@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT
-// Looking up: coordinates of 16 pixels at once, then the channels of each pixel four at a time.
-#include "cpu_cells.h"
+// Looking up: coordinates of 16 pixels at once, then four channels of four pixels at a time.
+#include "cpu_order.h"
 #include "threads.h"
 
 RG_BEGIN
 namespace {
 
-constexpr int64_t kStrip = 8192;  // pixels per chunk
 constexpr int64_t kStreamFromBytes = int64_t(2) << 20;
+constexpr int64_t kMostStrips = int64_t(1) << 40;
 
-// Colours of 16 pixels on their way to memory, past the caches when the output is larger than these. A whole quad may be written over
+// Colours of a batch on their way to memory, past the caches when the output is larger than these. A whole quad may be written over
 // the start of the next pixel, which is written afterwards.
 template <class T, int kChannels> struct Colours {
     static constexpr bool kStaged = kChannels == 3 || kChannels == 4;
-    alignas(64) T staged[kStaged ? kLanes * kChannels + 4 : 1];
+    alignas(64) T staged[kStaged ? kBatch * kChannels + kLanes : 1];
 
     RG_FN T* begin(T* out) { return kStaged ? staged : out; }
     RG_FN void put(Quad<T> x, T* to, int64_t count, const T* out_end) {
@@ -22,63 +22,92 @@ template <class T, int kChannels> struct Colours {
     }
     RG_FN void finish(T* out, int count, bool stream) {
         if constexpr (!kStaged) return;
-#if defined(__SSE2__)
-        if (stream && count == kLanes) {
-            const char* from = reinterpret_cast<const char*>(staged);
-            char* to = reinterpret_cast<char*>(out);
-            for (size_t at = 0; at < kLanes * kChannels * sizeof(T); at += 16)
-                _mm_stream_ps(reinterpret_cast<float*>(to + at), _mm_load_ps(reinterpret_cast<const float*>(from + at)));
-            return;
-        }
-#endif
-        (void)stream;
-        memcpy(out, staged, size_t(count) * kChannels * sizeof(T));
+        const size_t bytes = size_t(count) * kChannels * sizeof(T);
+        if (stream && reinterpret_cast<uintptr_t>(out) % 16 == 0) stream_copy(staged, out, bytes);
+        else memcpy(out, staged, bytes);
     }
 };
 
+// Four pixels, from lane 4k on, of the four texels of each.
+template <class T> RG_FN Lanes<T> four_texels(const T* const (&from)[4], const Index<T>* texel, int64_t channels) {
+    return join_quads(Quad<T>::load(from[0] + int64_t(texel[0]) * channels), Quad<T>::load(from[1] + int64_t(texel[1]) * channels),
+                      Quad<T>::load(from[2] + int64_t(texel[2]) * channels), Quad<T>::load(from[3] + int64_t(texel[3]) * channels));
+}
+template <int k, class T> RG_FN Lanes<T> four_blends(const T* const (&from)[4], const Cells<T>& cells, int64_t channels) {
+    const Cell<Lanes<T>> t = {four_texels(from, cells.texel[0] + 4 * k, channels), four_texels(from, cells.texel[1] + 4 * k, channels),
+                              four_texels(from, cells.texel[2] + 4 * k, channels), four_texels(from, cells.texel[3] + 4 * k, channels)};
+    return bilinear(t, spread<k>(Lanes<T>::load(cells.a)), spread<k>(Lanes<T>::load(cells.b)));
+}
+template <int k, class T>
+RG_FN Lanes<T> four_colours(const View<T>* views, const Group<T>& g, bool mipmapped, bool mixed, int64_t channels, int64_t c) {
+    const T* from[4];
+    for (int r = 0; r < 4; r++) from[r] = views[mipmapped ? g.heights.low[4 * k + r] : 0].texels + c;
+    const Lanes<T> x = four_blends<k>(from, g.cells, channels);
+    if (!mixed) return x;
+    for (int r = 0; r < 4; r++) from[r] = views[g.heights.high[4 * k + r]].texels + c;
+    const Lanes<T> f = spread<k>(Lanes<T>::load(g.heights.f));
+    return select(f == Lanes<T>(T(0)), x, between_levels(x, four_blends<k>(from, g.coarser, channels), f));
+}
+
+// Whether all texels of all lanes exist and can be read four channels at a time.
+template <class T> RG_FN bool all_readable(const View<T>* views, const int32_t* level, bool uniform, const Cells<T>& cells) {
+    if (uniform) return all(Lanes<Index<T>>::load(cells.highest) < Lanes<Index<T>>(views[level ? level[0] : 0].readable));
+    bool readable = true;
+    for (int l = 0; l < kLanes; l++) readable &= cells.highest[l] < views[level[l]].readable;
+    return readable;
+}
+
+// One lane, whatever it is.
+template <class T> RG_FN Quad<T> colour(const Query<T>& q, const View<T>* views, const Group<T>& g, int l, int64_t channels, int64_t c) {
+    if (!(g.place.valid >> l & 1)) return Quad<T>(T(0));
+    if (q.filter == kNearest) return texel_at(views[0], g.cells, l, channels, c);
+    const bool mipmapped = q.filter >= kLinearMipmapNearest;
+    const Quad<T> x = bilinear(cell_at(views[mipmapped ? g.heights.low[l] : 0], g.cells, l, channels, c), Quad<T>(g.cells.a[l]), Quad<T>(g.cells.b[l]));
+    if (!mipmapped || g.heights.f[l] == 0) return x;
+    const Quad<T> y = bilinear(cell_at(views[g.heights.high[l]], g.coarser, l, channels, c), Quad<T>(g.coarser.a[l]), Quad<T>(g.coarser.b[l]));
+    return between_levels(x, y, Quad<T>(g.heights.f[l]));
+}
+
 // kChannels is the number of channels, or 0: any.
-template <class T, int kChannels> void forward_strip(const Query<T>& q, const Levels<T>& levels, T* out, bool stream, int64_t image, int64_t begin, int64_t end) {
+template <class T, int kChannels> void forward_strip(const Query<T>& q, const Levels<T>& levels, T* out, bool stream, int64_t row, int64_t image, int64_t begin, int64_t end) {
     const int64_t channels = kChannels ? kChannels : q.channels, quads = kChannels ? 1 : levels.quads;
-    const bool nearest = q.filter == kNearest, mipmapped = q.filter >= kLinearMipmapNearest, cube = q.boundary == kCube;
+    const bool nearest = q.filter == kNearest, mipmapped = q.filter >= kLinearMipmapNearest, mixed = q.filter == kLinearMipmapLinear;
     const int64_t tex_image = q.tex_images == 1 ? 0 : image;
-    const T* out_end = out + end * channels;
     View<T> views[kMostLevels];
-    for (int k = 0; k < levels.count; k++) views[k] = view_of(levels.level[k], tex_image, channels, cube);
-    Group<T> g;
+    for (int k = 0; k < levels.count; k++) views[k] = view_of(levels.level[k], tex_image, channels, q.boundary == kCube);
     Colours<T, kChannels> colours;
-    stream = stream && (reinterpret_cast<uintptr_t>(out) + begin * channels * sizeof(T)) % 16 == 0;
-    for (int64_t first = begin; first < end; first += kLanes) {
-        const int count = int(minimum(int64_t(kLanes), end - first));
-        locate(q, levels, first, count, g);
-        T* const group = out + first * channels;
-        T* to = colours.begin(group);
-        if (!mipmapped) {
-            for (int l = 0; l < count; l++, to += channels)
-                for (int64_t c = 0; c < 4 * quads; c += 4) {
-                    Quad<T> x(T(0));
-                    if (g.place.valid >> l & 1) {
-                        if (nearest) x = texel_at(views[0], g.cells, l, channels, c);
-                        else x = bilinear(cell_at(views[0], g.cells, l, channels, c), Quad<T>(g.cells.a[l]), Quad<T>(g.cells.b[l]));
-                    }
-                    colours.put(x, to + c, channels - c, out_end);
-                }
-            colours.finish(group, count, stream);
-            continue;
-        }
-        for (int l = 0; l < count; l++, to += channels)
-            for (int64_t c = 0; c < 4 * quads; c += 4) {
-                Quad<T> x(T(0));
-                if (g.place.valid >> l & 1) {
-                    x = bilinear(cell_at(views[g.heights.low[l]], g.cells, l, channels, c), Quad<T>(g.cells.a[l]), Quad<T>(g.cells.b[l]));
-                    if (g.heights.f[l] != 0) {
-                        const Quad<T> y = bilinear(cell_at(views[g.heights.high[l]], g.coarser, l, channels, c), Quad<T>(g.coarser.a[l]), Quad<T>(g.coarser.b[l]));
-                        x = between_levels(x, y, Quad<T>(g.heights.f[l]));
-                    }
-                }
-                colours.put(x, to + c, channels - c, out_end);
+    for_each_batch<T, kChannels>(q, levels, views, begin, end, row, [&](const Batch<T>& batch) {
+        T* const pixels = out + batch.first * channels;
+        const T* const out_end = pixels + batch.count * channels;
+        T* to = colours.begin(pixels);
+        for (int i = 0; i < batch.size(); i++, to += kLanes * channels) {
+            const Group<T>& g = batch.groups[i];
+            const int count = batch.count_of(i);
+            const bool uniform = !mipmapped || g.heights.uniform;
+            const bool quick = !nearest && count == kLanes && g.place.valid == 0xffff &&
+                               all_readable(views, mipmapped ? g.heights.low : nullptr, uniform, g.cells) &&
+                               (!mixed || all_readable(views, g.heights.high, uniform, g.coarser));
+            if (!quick) {
+                for (int l = 0; l < count; l++)
+                    for (int64_t c = 0; c < 4 * quads; c += 4) colours.put(colour(q, views, g, l, channels, c), to + l * channels + c, channels - c, out_end);
+                continue;
             }
-        colours.finish(group, count, stream);
-    }
+            // The last channels first: what runs over the end of a pixel is then overwritten by the next one's first.
+            for (int64_t c = 4 * (quads - 1); c >= 0; c -= 4) {
+                const auto four = [&](int k, Lanes<T> x) {
+                    T* at = to + 4 * k * channels + c;
+                    if constexpr (kChannels == 4) return x.store(at);
+                    if constexpr (kChannels == 3) return store_threes(x, at);
+                    for (int r = 0; r < 4; r++) colours.put(quad_of(x, r), at + r * channels, channels - c, out_end);
+                };
+                four(0, four_colours<0>(views, g, mipmapped, mixed, channels, c));
+                four(1, four_colours<1>(views, g, mipmapped, mixed, channels, c));
+                four(2, four_colours<2>(views, g, mipmapped, mixed, channels, c));
+                four(3, four_colours<3>(views, g, mipmapped, mixed, channels, c));
+            }
+        }
+        colours.finish(pixels, batch.count, stream);
+    });
     stream_fence();
 }
 
@@ -87,16 +116,15 @@ template <class T, int kChannels> void forward_strip(const Query<T>& q, const Le
 template <class T> int64_t forward(const ForwardArgs<T>& a) {
     const Query<T>& q = a.query;
     const Levels<T> levels = levels_of(q);
-    const Layout layout = layout_of(q);
-    const bool stream = layout.images * layout.pixels * q.channels * int64_t(sizeof(T)) >= kStreamFromBytes;
-    const int64_t strips = (layout.pixels + kStrip - 1) / kStrip;
-    parallel_for(q.threads, layout.images * strips, 1, [&](int, int64_t from, int64_t to) {
+    const Order order = order_of(q, kMostStrips);
+    const bool stream = order.images * order.pixels * q.channels * int64_t(sizeof(T)) >= kStreamFromBytes;
+    parallel_for(q.threads, order.images * order.strips, 1, [&](int, int64_t from, int64_t to) {
         for (int64_t s = from; s < to; s++) {
-            const int64_t image = s / strips, base = image * layout.pixels;
-            const int64_t begin = base + s % strips * kStrip, end = minimum(begin + kStrip, base + layout.pixels);
-            if (q.channels == 3) forward_strip<T, 3>(q, levels, a.out, stream, image, begin, end);
-            else if (q.channels == 4) forward_strip<T, 4>(q, levels, a.out, stream, image, begin, end);
-            else forward_strip<T, 0>(q, levels, a.out, stream, image, begin, end);
+            const int64_t image = s / order.strips, base = image * order.pixels;
+            const int64_t begin = base + s % order.strips * order.strip, end = minimum(begin + order.strip, base + order.pixels);
+            if (q.channels == 3) forward_strip<T, 3>(q, levels, a.out, stream, order.row, image, begin, end);
+            else if (q.channels == 4) forward_strip<T, 4>(q, levels, a.out, stream, order.row, image, begin, end);
+            else forward_strip<T, 0>(q, levels, a.out, stream, order.row, image, begin, end);
         }
     });
     return 0;

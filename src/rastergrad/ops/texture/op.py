@@ -282,6 +282,7 @@ def _query(
         _address(table),
         uv.shape[0],
         uv.shape[1] * uv.shape[2],
+        uv.shape[2],
         tex.shape[0],
         height,
         width,
