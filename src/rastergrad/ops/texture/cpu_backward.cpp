@@ -3,13 +3,12 @@
 // the lists of all strips, in order, in accumulators that fit its cache. No atomics; the result does not depend on the thread count.
 // Gradients of coordinates and levels are per pixel and come with the first pass.
 #include "arena.h"
-#include "cpu_cells.h"
+#include "cpu_order.h"
 #include "threads.h"
 
 RG_BEGIN
 namespace {
 
-constexpr int64_t kStrip = 16384;           // pixels per list, unless there would be too many lists
 constexpr int64_t kMostStrips = 512;        // per image
 constexpr int64_t kBandBytes = 400 * 1024;  // of accumulators: what a core keeps beside its other data
 
@@ -43,9 +42,8 @@ template <class T> struct Task {
     const BackwardArgs<T>& args;
     const Query<T>& q;
     Levels<T> levels;
-    Layout layout;
+    Order order;
     Bands bands;
-    int64_t strip, strips;             // pixels per strip, strips per image
     T* d_level[kMostLevels];           // where gradients of levels go; null: not wanted
     PieceList<Record<T>>* lists;       // [images][strips][bands]; null: no texel gradients wanted
 
@@ -175,18 +173,15 @@ void pixel_strip(const Task<T>& task, Arena& arena, int64_t image, int64_t strip
     const bool mixed = q.filter == kLinearMipmapLinear, mipmapped = q.filter >= kLinearMipmapNearest;
     const bool points = a.d_uv || a.d_uv_da || a.d_bias;
     const int64_t tex_image = q.tex_images == 1 ? 0 : image;
-    const T* d_out_end = a.d_out + task.layout.images * task.layout.pixels * channels;
+    const T* d_out_end = a.d_out + task.order.images * task.order.pixels * channels;
     const FirstChannels<T> own(channels - 4 * (quads - 1));
-    PieceList<Record<T>>* lists = task.lists ? task.lists_of(image * task.strips + strip) : nullptr;
+    PieceList<Record<T>>* lists = task.lists ? task.lists_of(image * task.order.strips + strip) : nullptr;
     View<T> views[kMostLevels];
     for (int k = 0; k < levels.count; k++) views[k] = view_of(levels.level[k], tex_image, channels, q.boundary == kCube);
-    Group<T> g;
     Products<T> products;
-    for (int64_t first = begin; first < end; first += kLanes) {
-        const int count = int(minimum(int64_t(kLanes), end - first));
+    const auto group = [&](const Group<T>& g, int64_t first, int count) {
         unsigned active = 0;
         for (int l = 0; l < count; l++) active |= (all_zero(a.d_out + (first + l) * channels, channels) ? 0u : 1u) << l;
-        locate(q, levels, first, count, g);
         active &= g.place.valid;
         if (points && (active != 0xffff || quads > 1)) products.clear();
         for (unsigned left = active; left; left &= left - 1) {
@@ -232,7 +227,10 @@ void pixel_strip(const Task<T>& task, Arena& arena, int64_t image, int64_t strip
             }
         }
         if (points) store_point_gradients(task, g, products, active, first, count);
-    }
+    };
+    for_each_batch<T, kChannels>(q, levels, views, begin, end, task.order.row, points, [&](const Batch<T>& batch) {
+        for (int i = 0; i < batch.size(); i++) group(batch.groups[i], batch.first + i * kLanes, batch.count_of(i));
+    });
 }
 
 // ---- second pass: bands of texels -----------------------------------------------------------------------------------------------
@@ -263,14 +261,14 @@ template <class T, int kChannels> void sum_band(const Task<T>& task, int64_t ima
     const int64_t first_row = band << task.bands.shift[k], end_row = minimum((band + 1) << task.bands.shift[k], level.rows);
     const int64_t first_texel = first_row * level.width, size = (end_row - first_row) * level.width;
     const bool nearest = q.filter == kNearest, cube = q.boundary == kCube;
-    const T* d_out_end = a.d_out + task.layout.images * task.layout.pixels * channels;
+    const T* d_out_end = a.d_out + task.order.images * task.order.pixels * channels;
     Block<T> block(size_t(size * quads * 4));
     T* sums = block.data();
     memset(static_cast<void*>(sums), 0, size_t(size * quads * 4) * sizeof(T));
     Cells<T> cells = {};  // nearest lookups fill in the first texel only
-    for (int64_t s = 0; s < task.strips; s++) {
-        const int64_t begin = image * task.layout.pixels + s * task.strip;
-        const PieceList<Record<T>>& list = task.lists_of(image * task.strips + s)[task.bands.first[k] + band];
+    for (int64_t s = 0; s < task.order.strips; s++) {
+        const int64_t begin = image * task.order.pixels + s * task.order.strip;
+        const PieceList<Record<T>>& list = task.lists_of(image * task.order.strips + s)[task.bands.first[k] + band];
         list.for_each_piece([&](const Record<T>* records, int32_t used) {
             for (int32_t r = 0; r < used; r += kLanes) {
                 const int count = used - r < kLanes ? used - r : kLanes;
@@ -356,10 +354,10 @@ template <class T> void sum_bands(const Task<T>& task, int64_t from, int64_t to,
 }
 
 template <class T> void pixels(const Task<T>& task, Arena* arenas) {
-    parallel_for(task.q.threads, task.layout.images * task.strips, 1, [&](int worker, int64_t from, int64_t to) {
+    parallel_for(task.q.threads, task.order.images * task.order.strips, 1, [&](int worker, int64_t from, int64_t to) {
         for (int64_t s = from; s < to; s++) {
-            const int64_t image = s / task.strips, strip = s % task.strips, base = image * task.layout.pixels;
-            const int64_t begin = base + strip * task.strip, end = minimum(begin + task.strip, base + task.layout.pixels);
+            const int64_t image = s / task.order.strips, strip = s % task.order.strips, base = image * task.order.pixels;
+            const int64_t begin = base + strip * task.order.strip, end = minimum(begin + task.order.strip, base + task.order.pixels);
             if (task.q.channels == 3) pixel_strip<T, 3>(task, arenas[worker], image, strip, begin, end);
             else if (task.q.channels == 4) pixel_strip<T, 4>(task, arenas[worker], image, strip, begin, end);
             else pixel_strip<T, 0>(task, arenas[worker], image, strip, begin, end);
@@ -381,10 +379,8 @@ class Arenas {
 
 template <class T> int64_t backward(const BackwardArgs<T>& a) {
     const Query<T>& q = a.query;
-    Task<T> task{a, q, levels_of(q), layout_of(q), {}, 0, 0, {}, nullptr};
+    Task<T> task{a, q, levels_of(q), order_of(q, kMostStrips), {}, {}, nullptr};
     task.bands = bands_of(task.levels);
-    task.strip = maximum(kStrip, (task.layout.pixels + kMostStrips - 1) / kMostStrips);
-    task.strips = (task.layout.pixels + task.strip - 1) / task.strip;
     const int count = task.levels.count;
     const bool handed_down = q.stack && a.d_tex && count > 1;
     bool wanted = a.d_tex != nullptr;
@@ -409,7 +405,7 @@ template <class T> int64_t backward(const BackwardArgs<T>& a) {
         }
         for (int64_t i = 0; i < kPadding; i++) next[i] = 0;
     }
-    const size_t list_count = size_t(task.layout.images * task.strips * task.bands.total(count));
+    const size_t list_count = size_t(task.order.images * task.order.strips * task.bands.total(count));
     Block<PieceList<Record<T>>> lists(list_count);
     if (list_count) memset(static_cast<void*>(lists.data()), 0, list_count * sizeof(PieceList<Record<T>>));
     task.lists = lists.data();

@@ -124,12 +124,4 @@ template <class T> RG_FN Quad<T> texel_at(const View<T>& v, const Cells<T>& cell
     return Quad<T>::load(v.texels + c + int64_t(cells.texel[0][l]) * channels);
 }
 
-// A broadcast texture serves all pixels of all images as if they were one.
-struct Layout {
-    int64_t images, pixels;
-};
-template <class T> Layout layout_of(const Query<T>& q) {
-    return q.tex_images == 1 ? Layout{1, q.images * q.pixels} : Layout{q.images, q.pixels};
-}
-
 RG_END

@@ -76,7 +76,7 @@ template <class T, int kChannels> void forward_strip(const Query<T>& q, const Le
     View<T> views[kMostLevels];
     for (int k = 0; k < levels.count; k++) views[k] = view_of(levels.level[k], tex_image, channels, q.boundary == kCube);
     Colours<T, kChannels> colours;
-    for_each_batch<T, kChannels>(q, levels, views, begin, end, row, [&](const Batch<T>& batch) {
+    for_each_batch<T, kChannels>(q, levels, views, begin, end, row, true, [&](const Batch<T>& batch) {
         T* const pixels = out + batch.first * channels;
         const T* const out_end = pixels + batch.count * channels;
         T* to = colours.begin(pixels);

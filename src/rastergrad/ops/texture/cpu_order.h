@@ -82,10 +82,10 @@ RG_FN void locate_batch(const Query<T>& q, const Levels<T>& levels, const View<T
         }
     }
 }
-// visit(batch) for all pixels from begin to end, each batch located while the one before is visited.
+// visit(batch) for all pixels from begin to end, each batch located while the one before is visited. `reads`: visit looks at texels.
 template <class T, int kChannels, class Visit>
-RG_FN void for_each_batch(const Query<T>& q, const Levels<T>& levels, const View<T>* views, int64_t begin, int64_t end, int64_t row, Visit&& visit) {
-    const bool ahead = levels.level[0].texels_per_image * q.channels * int64_t(sizeof(T)) > kNearBytes;
+RG_FN void for_each_batch(const Query<T>& q, const Levels<T>& levels, const View<T>* views, int64_t begin, int64_t end, int64_t row, bool reads, Visit&& visit) {
+    const bool ahead = reads && levels.level[0].texels_per_image * q.channels * int64_t(sizeof(T)) > kNearBytes;
     Batch<T> batches[2];
     Walk walk(begin, end, row);
     bool more = walk.next(batches[0].first, batches[0].count);
