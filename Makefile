@@ -8,12 +8,13 @@ bin := $(VENV)/bin
 pip := $(bin)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 native := CMakeLists.txt pyproject.toml constraints.txt $(shell find src -name '*.cpp' -o -name '*.h' -o -name '*.c')
 
-.PHONY: help setup demo test check bench docs clean
+.PHONY: help setup demo test check bench peers docs clean
 help:
 	@echo "make demo    fit the paper's cube on this machine (two minutes) and render a mesh"
 	@echo "make test    all tests"
 	@echo "make check   format, lint, types, import contracts"
-	@echo "make bench   the benchmark table; results in benchmarks/results/"
+	@echo "make bench   the benchmark table; results in benchmarks/results/. BENCH_ARGS=--quick for a minute's run"
+	@echo "make peers   installs the other programs that the benchmark times beside this one"
 	@echo "make docs    the documentation, in docs/_build/html"
 
 $(bin)/python:
@@ -57,7 +58,11 @@ check: $(VENV)/.dev
 	@echo "Format, lint, types and import contracts are in order."
 
 bench: $(VENV)/.library
-	$(bin)/python -m benchmarks
+	$(bin)/python -m benchmarks $(BENCH_ARGS)
+
+peers: $(VENV)/.library
+	PATH="$(abspath $(bin)):$$PATH" $(pip) --no-build-isolation --editable '.[bench]'
+	@echo "For llvmpipe and Mitsuba's LLVM, in Debian: apt-get install libegl1 libgl1-mesa-dri libgles2 libllvm15"
 
 docs: $(VENV)/.docs
 	$(bin)/python -m sphinx -W --keep-going -q docs docs/_build/html

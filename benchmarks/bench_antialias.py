@@ -4,7 +4,8 @@
 Per pixel 28 bytes are read and 12 written. The outline method is timed beside the pixel pair in the same run.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,34 +13,26 @@ from torch import Tensor
 
 import rastergrad as rg
 
-from .rows import Row
+from .rows import Row, once
 from .scene import Scene, sphere
 
 # The outline method's oracle walks in Python: it is asked at this size, in float64.
 CHECK_SIZE = 128
 
 
-def rows(size: int) -> list[Row]:
+def groups(size: int) -> Iterator[list[Row]]:
     pair = _Case(sphere(10_000, size), method="pixel_pair")
-    table = [
+    check = once(_check_pixel_pair(pair, size))
+    moved = size * size * (12 + 16 + 12)
+    yield [
+        Row("antialias pixel pair, 10,000 triangles, forward", 1.2, pair.forward, check, moved, size * size),
         Row(
-            "antialias pixel pair, 10,000 triangles, forward",
-            1.2,
-            pair.forward,
-            _check_pixel_pair(pair, size),
-            bytes_moved=size * size * (12 + 16 + 12),
-        ),
-        Row(
-            "antialias pixel pair, 10,000 triangles, backward",
-            1.5,
-            pair.backward,
-            lambda: None,  # with the forward pass
-            bytes_moved=size * size * (12 + 16 + 12),
+            "antialias pixel pair, 10,000 triangles, backward", 1.5, pair.backward, check, moved, size * size
         ),
     ]
     for count in (10_000, 100_000, 1_000_000):
         scene = sphere(count, size)
-        table += _beside(
+        yield _beside(
             f"antialias outline, {count:,} triangles",
             _Case(scene),
             "pixel pair",
@@ -48,14 +41,13 @@ def rows(size: int) -> list[Row]:
         )
     scene = sphere(10_000, size)
     fine, _ = rg.rasterize(scene.pos, scene.tri, (2 * size, 2 * size))
-    table += _beside(
+    yield _beside(
         "antialias outline with 2 x 2 visibility, 10,000 triangles",
         _Case(scene, visibility=fine),
         "one sample",
         _Case(scene),
         _check_outline(10_000, scale=2),
     )
-    return table
 
 
 class _Case:
@@ -83,11 +75,21 @@ class _Case:
 def _beside(name: str, case: _Case, peer: str, other: _Case, check: Callable[[], None]) -> list[Row]:
     pixels = case.color.numel() // 3
     bytes_moved = 0 if "visibility" in case.options else pixels * (12 + 16 + 12)
+    check = once(check)
     return [
-        Row(f"{name}, {way}", None, run, check, bytes_moved=bytes_moved, peer=peer, run_peer=run_peer)
-        for way, run, run_peer, check in (
-            ("forward", case.forward, other.forward, check),
-            ("backward", case.backward, other.backward, lambda: None),
+        Row(
+            f"{name}, {way}",
+            None,
+            run,
+            check,
+            bytes_moved=bytes_moved,
+            pixels=pixels,
+            peer=peer,
+            run_peer=run_peer,
+        )
+        for way, run, run_peer in (
+            ("forward", case.forward, other.forward),
+            ("backward", case.backward, other.backward),
         )
     ]
 
@@ -124,7 +126,7 @@ def _check_outline(count: int, scale: int | None = None) -> Callable[[], None]:
 
     def check() -> None:
         scene = sphere(count, CHECK_SIZE)
-        exact = Scene(scene.pos.double(), scene.tri, scene.uv, scene.rast.double(), scene.rast_db)
+        exact = replace(scene, pos=scene.pos.double(), rast=scene.rast.double())
         case = case_of(exact)
         leaves = [case.leaves[0].detach().double().requires_grad_(), case.leaves[1]]
         upstream = case.upstream.double()

@@ -3,6 +3,8 @@
 stay in cache).
 """
 
+from collections.abc import Iterator
+
 import torch
 
 import rastergrad as rg
@@ -15,9 +17,11 @@ TARGETS = {3: (0.8, 1.5), 16: (2.2, 3.0)}
 GATHER_THEN = {3: (14.0, 37.0), 16: (177.0, 170.0)}  # the peer where the targets were set
 
 
-def rows(size: int) -> list[Row]:
+def groups(size: int) -> Iterator[list[Row]]:
     scene = sphere(10_000, size)
-    return [row for channels in TARGETS for row in _rows(scene, channels)]
+    for channels in TARGETS:
+        yield _rows(scene, channels)
+    yield _with_derivatives(scene)
 
 
 def _rows(scene: Scene, channels: int) -> list[Row]:
@@ -54,6 +58,22 @@ def _rows(scene: Scene, channels: int) -> list[Row]:
 
     plain = gather(*leaves)
     flat = upstream.reshape(plain.shape)
+    # What a program sees that has just shaded an image in torch, whose threads still spin. The other rows
+    # come after a pause (testing/timing.py).
+    image, shaded = torch.rand(pixels, generator=generator), torch.empty(pixels)
+
+    def torch_work() -> object:
+        return torch.mul(image, 2, out=shaded)
+
+    after = Row(
+        f"interpolate {channels} channels, forward, straight after work in torch",
+        None,
+        forward,
+        check_forward,
+        bytes_moved=pixels * 4 * (4 + channels),
+        pixels=pixels,
+        before=torch_work,
+    )
     target_forward, target_backward = TARGETS[channels]
     return [
         Row(
@@ -62,6 +82,7 @@ def _rows(scene: Scene, channels: int) -> list[Row]:
             forward,
             check_forward,
             bytes_moved=pixels * 4 * (4 + channels),
+            pixels=pixels,
             peer="torch gather",
             run_peer=lambda: gather(attr, rast),
             peer_target_ms=GATHER_THEN[channels][0],
@@ -72,8 +93,62 @@ def _rows(scene: Scene, channels: int) -> list[Row]:
             backward,
             check_backward,
             bytes_moved=pixels * 4 * (4 + channels + 4),
+            pixels=pixels,
             peer="torch gather",
             run_peer=lambda: torch.autograd.grad(plain, leaves, flat, retain_graph=True),
             peer_target_ms=GATHER_THEN[channels][1],
+        ),
+        *([after] if channels == 3 else []),
+    ]
+
+
+def _with_derivatives(scene: Scene) -> list[Row]:
+    """Texture coordinates and what a trilinear lookup needs of them."""
+    leaves = (scene.uv.clone().requires_grad_(), scene.rast.clone().requires_grad_())
+    leaves += (scene.rast_db.clone().requires_grad_(),)
+
+    def run(backend: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        attr, rast, rast_db = leaves
+        return rg.interpolate(attr, rast, scene.tri, rast_db, "all", backend=backend)
+
+    outs = run()
+    generator = torch.Generator().manual_seed(0)
+    upstream = [torch.rand(out.shape, generator=generator) for out in outs]
+
+    def backward() -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(outs, leaves, upstream, retain_graph=True)
+
+    def check_forward() -> None:
+        for got, want in zip(outs, run("reference"), strict=True):
+            assert_values_close(
+                got.detach(), want.detach(), dtype=torch.float32, what="interpolate with derivatives"
+            )
+
+    def check_backward() -> None:
+        wanted = torch.autograd.grad(run("reference"), leaves, upstream)
+        for got, want in zip(backward(), wanted, strict=True):
+            assert_gradients_close(got, want, dtype=torch.float32, what="gradient of interpolate")
+
+    def forward() -> object:
+        with torch.no_grad():
+            return run()
+
+    pixels = scene.rast.numel() // 4
+    return [
+        Row(
+            "interpolate 2 channels with derivatives, forward",
+            None,
+            forward,
+            check_forward,
+            bytes_moved=pixels * 4 * (4 + 4 + 2 + 4),
+            pixels=pixels,
+        ),
+        Row(
+            "interpolate 2 channels with derivatives, backward",
+            None,
+            backward,
+            check_backward,
+            bytes_moved=pixels * 4 * (4 + 4 + 2 + 4 + 4 + 4),
+            pixels=pixels,
         ),
     ]

@@ -3,69 +3,66 @@
 vertex.
 """
 
+from collections.abc import Callable, Iterator
+
 import torch
 
 import rastergrad as rg
 from testing.closeness import assert_gradients_close
 
-from .rows import Row
-from .scene import Scene, soup, sphere
+from .rows import Row, Task
+from .scene import Scene, dust, scan, soup, sphere
 
 TARGETS = {1_000: 1.2, 10_000: 1.6, 100_000: 3.0, 1_000_000: 11.0}
 # The oracle looks at every pixel of every triangle: it is asked at this size, for scenes up to 10,000
 # triangles.
 CHECK_SIZE = 128
+CHECK_TRIANGLES = 10_000
 
 
-def rows(size: int) -> list[Row]:
-    table = [
-        Row(
-            f"rasterize {count:,} triangles, forward",
-            target,
-            _forward(sphere(count, size), size),
-            _check(sphere(min(count, 10_000), CHECK_SIZE)),
-            bytes_moved=size * size * 32,
-        )
-        for count, target in TARGETS.items()
+def groups(size: int) -> Iterator[list[Row]]:
+    for count, target in TARGETS.items():
+        check = check_forward(sphere(min(count, CHECK_TRIANGLES), CHECK_SIZE))
+        yield [_forward(f"{count:,} triangles", target, sphere(count, size), check)]
+    yield [
+        _forward(
+            "a scan of 100,000 triangles", None, scan(size=size), check_forward(scan(5_000, CHECK_SIZE))
+        ),
+        _forward(
+            "soup of 10,000 large triangles", 7.0, soup(size=size), check_forward(soup(size=CHECK_SIZE))
+        ),
+        _forward(
+            "soup of 1,000,000 triangles below a pixel",
+            None,
+            dust(size=size),
+            check_forward(dust(CHECK_TRIANGLES, CHECK_SIZE)),
+        ),
     ]
-    scene = soup(size=size)
-    table.append(
-        Row(
-            "rasterize soup of 10,000 large triangles, forward",
-            7.0,
-            _forward(scene, size),
-            _check(soup(size=CHECK_SIZE)),
-        )
+    yield [
+        _backward("10,000 triangles", 2.5, sphere(10_000, size), sphere(1_000, CHECK_SIZE)),
+        _backward("1,000,000 triangles", None, sphere(1_000_000, size), sphere(1_000, CHECK_SIZE)),
+        _backward("a scan of 100,000 triangles", None, scan(size=size), scan(1_000, CHECK_SIZE)),
+    ]
+
+
+def _forward(what: str, target: float | None, scene: Scene, check: Callable[[], None]) -> Row:
+    height, width = scene.rast.shape[1:3]
+    return Row(
+        f"rasterize {what}, forward",
+        target,
+        lambda: rg.rasterize(scene.pos, scene.tri, (height, width)),
+        check,
+        # Each byte once: 12 of indices per triangle, 16 per vertex.
+        bytes_moved=height * width * 32 + scene.tri.numel() * 4 + scene.pos.numel() * 4,
+        pixels=height * width,
+        triangles=scene.tri.shape[0],
+        task=Task("rasterize", scene),
     )
-    table.append(
-        Row(
-            "rasterize 1,000 triangles at 256^2, forward",
-            0.10,
-            _forward(sphere(1_000, 256), 256),
-            lambda: None,
-        )
-    )
-    scene = sphere(10_000, size)
-    pos = scene.pos.clone().requires_grad_()
-    outs = rg.rasterize(pos, scene.tri, (size, size))
-    upstream = [torch.rand_like(o) for o in outs]
-    table.append(
-        Row(
-            "rasterize 10,000 triangles, backward",
-            2.5,
-            lambda: torch.autograd.grad(outs, pos, upstream, retain_graph=True),
-            _check_backward(sphere(1_000, CHECK_SIZE)),
-            bytes_moved=size * size * 48,
-        )
-    )
-    return table
 
 
-def _forward(scene: Scene, size: int):
-    return lambda: rg.rasterize(scene.pos, scene.tri, (size, size))
+def check_forward(scene: Scene) -> Callable[[], None]:
+    """That the scene's ids are the oracle's."""
 
-
-def _check(scene: Scene):
     def check() -> None:
         size = scene.rast.shape[1]
         want, _ = rg.rasterize(scene.pos, scene.tri, (size, size), backend="reference")
@@ -76,19 +73,35 @@ def _check(scene: Scene):
     return check
 
 
-def _check_backward(scene: Scene):
+def _backward(what: str, target: float | None, scene: Scene, small: Scene) -> Row:
+    height, width = scene.rast.shape[1:3]
+    pos = scene.pos.clone().requires_grad_()
+    outs = rg.rasterize(pos, scene.tri, (height, width))
+    upstream = [torch.rand_like(o) for o in outs]
+    return Row(
+        f"rasterize {what}, backward",
+        target,
+        lambda: torch.autograd.grad(outs, pos, upstream, retain_graph=True),
+        _check_backward(small),
+        # Read: fragments and both upstream gradients (16 B per pixel each), positions, indices.
+        bytes_moved=height * width * 48 + scene.tri.numel() * 4 + scene.pos.numel() * 8,
+        pixels=height * width,
+        triangles=scene.tri.shape[0],
+    )
+
+
+def _check_backward(scene: Scene) -> Callable[[], None]:
     def check() -> None:
         size = scene.rast.shape[1]
-        results = []
         generator = torch.Generator().manual_seed(0)
         upstream = torch.rand(scene.rast.shape, generator=generator)
-        same = None
+        drawn = []
         for backend in ("cpu", "reference"):
             pos = scene.pos.clone().requires_grad_()
-            rast, _ = rg.rasterize(pos, scene.tri, (size, size), backend=backend)
-            same = rast.detach()[..., 3:] if same is None else same == rast.detach()[..., 3:]
-            results.append((pos, rast))
-        results = [torch.autograd.grad(rast, pos, upstream * same)[0] for pos, rast in results]
-        assert_gradients_close(*results, dtype=torch.float32, what="gradient of rasterize")
+            drawn.append((pos, rg.rasterize(pos, scene.tri, (size, size), backend=backend)[0]))
+        ids = [rast.detach()[..., 3:] for _, rast in drawn]
+        upstream = upstream * (ids[0] == ids[1])
+        gradients = [torch.autograd.grad(rast, pos, upstream)[0] for pos, rast in drawn]
+        assert_gradients_close(*gradients, dtype=torch.float32, what="gradient of rasterize")
 
     return check

@@ -1,20 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""texture on a 1024^2 x 3 texture, looked up by a 1024^2 image of a rotated, scaled plane; torch's
-grid_sample beside it.
+"""texture on a 1024^2 texture, looked up by a 1024^2 image of a rotated, scaled plane; torch's grid_sample
+beside it. And a cube map, looked up by directions that turn over the image.
 """
 
 import math
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as nn
 
 import rastergrad as rg
+from testing import scenes
 from testing.closeness import assert_gradients_close, assert_values_close
 
-from .rows import Row
+from .rows import Row, once
+
+# Rows of more channels and cube maps are checked on images of this side.
+CHECK_SIZE = 128
 
 
-def rows(size: int) -> list[Row]:
+def groups(size: int) -> Iterator[list[Row]]:
+    yield _three_channels(size)
+    for channels in (4, 16):
+        yield _many(f"trilinear, {channels} channels", size, channels)
+    yield _many("trilinear, cube map of 6 x 512 x 512, 3 channels", size, 3, cube=True)
+
+
+def _three_channels(size: int) -> list[Row]:
     generator = torch.Generator().manual_seed(0)
     tex = torch.rand(1, 1024, 1024, 3, generator=generator)
     uv, uv_da = plane(size)
@@ -39,6 +51,7 @@ def rows(size: int) -> list[Row]:
                 dtype=torch.float32,
                 what="bilinear",
             ),
+            pixels=pixels,
             bytes_moved=pixels * 4 * (2 + 3) + tex.numel() * 4,
             peer="torch grid_sample",
             run_peer=lambda: nn.grid_sample(planes, points, padding_mode="border", align_corners=False),
@@ -49,6 +62,7 @@ def rows(size: int) -> list[Row]:
             7.0,
             lambda: torch.autograd.grad(bilinear, leaves[:2], upstream, retain_graph=True),
             lambda: _check_gradients(leaves[:2], bilinear, upstream),
+            pixels=pixels,
             bytes_moved=pixels * 4 * (2 + 3 + 2) + tex.numel() * 8,
             peer="torch grid_sample",
             run_peer=lambda: torch.autograd.grad(sampled, peer_leaves, peer_upstream, retain_graph=True),
@@ -64,6 +78,7 @@ def rows(size: int) -> list[Row]:
                 dtype=torch.float32,
                 what="trilinear",
             ),
+            pixels=pixels,
             bytes_moved=pixels * 4 * (2 + 4 + 3) + tex.numel() * 4 * 5 // 3,
         ),
         Row(
@@ -71,9 +86,69 @@ def rows(size: int) -> list[Row]:
             10.0,
             lambda: torch.autograd.grad(trilinear, leaves, upstream, retain_graph=True),
             lambda: _check_gradients(leaves, trilinear, upstream),
+            pixels=pixels,
             bytes_moved=pixels * 4 * (2 + 4 + 3 + 2 + 4) + tex.numel() * 4 * 10 // 3,
         ),
     ]
+
+
+def _many(what: str, size: int, channels: int, *, cube: bool = False) -> list[Row]:
+    leaves = _query(size, channels, cube, side=512 if cube else 1024)
+    small = _query(CHECK_SIZE, channels, cube, side=64)
+    out = _lookup(leaves, cube)
+    upstream = torch.rand(out.shape, generator=torch.Generator().manual_seed(1))
+    pixels, texels = size * size, leaves[0].numel()
+    wide = leaves[1].shape[-1] + leaves[2].shape[-1]
+    check = once(_check_small(small, cube))
+
+    def forward() -> object:
+        with torch.no_grad():
+            return _lookup(leaves, cube)
+
+    return [
+        Row(
+            f"texture {what}, forward",
+            None,
+            forward,
+            check,
+            # The mip stack is a third of the texture; it is written and read.
+            bytes_moved=pixels * 4 * (wide + channels) + texels * 4 * 5 // 3,
+            pixels=pixels,
+        ),
+        Row(
+            f"texture {what}, backward to texture, uv, uv_da",
+            None,
+            lambda: torch.autograd.grad(out, leaves, upstream, retain_graph=True),
+            check,
+            bytes_moved=pixels * 4 * (2 * wide + channels) + texels * 4 * 10 // 3,
+            pixels=pixels,
+        ),
+    ]
+
+
+def _query(size: int, channels: int, cube: bool, side: int) -> list[torch.Tensor]:
+    """[tex, uv, uv_da], each wanting a gradient."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, 6, side, side, channels) if cube else (1, side, side, channels)
+    tex = torch.rand(*shape, generator=generator)
+    query = scenes.texture_query(0, 1, size, size, cube=True, side=side) if cube else plane(size)
+    return [t.clone().requires_grad_() for t in (tex, *query)]
+
+
+def _lookup(leaves: list[torch.Tensor], cube: bool, backend: str | None = None) -> torch.Tensor:
+    return rg.texture(*leaves, boundary_mode="cube" if cube else "wrap", backend=backend)
+
+
+def _check_small(leaves: list[torch.Tensor], cube: bool) -> Callable[[], None]:
+    def check() -> None:
+        out, want = _lookup(leaves, cube), _lookup(leaves, cube, "reference")
+        assert_values_close(out.detach(), want.detach(), dtype=torch.float32, what="texture")
+        upstream = torch.rand(out.shape, generator=torch.Generator().manual_seed(1))
+        results = [torch.autograd.grad(image, leaves, upstream.to(image.dtype)) for image in (out, want)]
+        for k, (got, wanted) in enumerate(zip(*results, strict=True)):
+            assert_gradients_close(got, wanted, dtype=torch.float32, what=f"gradient {k} of texture")
+
+    return check
 
 
 def plane(size: int) -> tuple[torch.Tensor, torch.Tensor]:

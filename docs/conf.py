@@ -10,7 +10,13 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 import rastergrad  # noqa: E402
 from docs.figures import draw_missing  # noqa: E402
-from docs.pages_from_code import benchmark_table, example_pages, gradient_tables  # noqa: E402
+from docs.pages_from_code import (  # noqa: E402
+    benchmark_table,
+    bounds_table,
+    example_pages,
+    gradient_tables,
+    instruction_table,
+)
 
 project = "rastergrad"
 author = "The rastergrad authors"
@@ -40,6 +46,8 @@ def make_pages(app: Any) -> None:
     example_pages(HERE / "examples" / "generated")
     tables = HERE / "figures" / "generated"
     (tables / "benchmarks.txt").write_text(benchmark_table(), encoding="utf-8")
+    (tables / "bounds.txt").write_text(bounds_table(), encoding="utf-8")
+    (tables / "instructions.txt").write_text(instruction_table(), encoding="utf-8")
     (tables / "gradient-truth.txt").write_text(gradient_tables(), encoding="utf-8")
 
 

@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: MIT
-"""Pages that are made from code: one for each script in examples/, and the tables of benchmarks.
+"""Pages that are made from code: one for each script in examples/, and the tables and charts of benchmarks.
 
-`python -m docs.pages_from_code` brings the table in README.md up to date with benchmarks/results/*.json.
+`python -m docs.pages_from_code` brings the table in README.md and the charts in docs/images up to date with
+benchmarks/results/*.json.
 """
 
 import ast
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import charts
 from benchmarks.gradient_truth.methods import METHODS
+from testing.instructions import SIDE as COUNTED_SIDE
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+IMAGES = ROOT / "docs" / "images"
+Column = Callable[[dict[str, Any]], str]
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 
@@ -41,32 +47,133 @@ def example_pages(folder: Path) -> list[Path]:
     return pages
 
 
-def benchmark_table(results: Path = RESULTS) -> str:
-    """All committed results as Markdown, one table for each machine."""
+def measured(results: Path = RESULTS, key: str = "machine") -> list[dict[str, Any]]:
+    """Committed results that have an entry of that name: times of a "machine", or curves "scaled_on" one."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
-    tables = [_table(measured) for measured in found if "machine" in measured]  # others hold no times
-    if not tables:
-        return "No results are committed yet; `make bench` measures this machine.\n"
-    return "\n".join(tables)
+    return [content for content in found if key in content]
 
 
-def _table(measured: dict[str, Any]) -> str:
-    machine = measured["machine"]
-    lines = [
+def benchmark_table(results: Path = RESULTS) -> str:
+    """All committed times as Markdown, one table for each machine."""
+    tables = [_table(content) for content in measured(results)]
+    return "\n".join(tables) or "No results are committed yet; `make bench` measures this machine.\n"
+
+
+def short_table(results: Path = RESULTS) -> str:
+    """The README's: operations that have a target, most of them on 1024 x 1024 pixels."""
+    tables = []
+    for content in measured(results):
+        rows = [row for row in content["results"] if row["target_ms"] and row["ms"] >= 0.1]
+        tables.append(_heading(content["machine"]) + _lines(SHORT, rows))
+    return "\n".join(tables) or "No results are committed yet; `make bench` measures this machine.\n"
+
+
+def _table(content: dict[str, Any]) -> str:
+    peers = [f"- {name}: {version}" for name, version in content["peers"].items()]
+    remarks = content["notes"] + [note for row in content["results"] for note in row["notes"]]
+    notes = [f"- {note}" for note in remarks]
+    listed = "".join(f"\n{line}" for line in peers + notes)
+    return _heading(content["machine"]) + _lines(FULL, content["results"]) + (f"{listed}\n" if listed else "")
+
+
+def _heading(machine: dict[str, Any]) -> str:
+    copy = machine["copy_gb_per_s"]
+    return (
         f"{machine['processor']}, {machine['threads']} threads, {machine['simd']}, torch {machine['torch']}, "
-        f"images of {machine['size']} x {machine['size']} pixels; a large copy runs at "
-        f"{machine['copy_gb_per_s']:g} GB/s.",
-        "",
-        "| operation | ms (quartiles) | of copy speed | compared in the same run |",
-        "|---|---:|---:|---|",
+        f"images of {machine['size']} x {machine['size']} pixels"
+        + ("" if copy is None else f"; a large copy runs at {copy:g} GB/s")
+        + ".\n\n"
+    )
+
+
+def _time(ms: float) -> str:
+    return f"{ms:.3g}" if ms >= 0.1 else f"{ms:.2g}"
+
+
+def _spread(row: dict[str, Any]) -> str:
+    return f"{_time(row['ms'])} ({_time(row['low'])}–{_time(row['high'])})"
+
+
+def _others(row: dict[str, Any]) -> str:
+    return ", ".join(f"{p['name']} {_time(p['ms'])} ({p['speedup']:.1f}×)" for p in row["peers"])
+
+
+def _maybe(key: str, style: str) -> Column:
+    return lambda row: "" if row[key] is None else style.format(row[key])
+
+
+SHORT: dict[str, Column] = {
+    "operation": lambda row: row["name"],
+    "ms (quartiles)": _spread,
+    "others in the same run, ms": lambda row: ", ".join(
+        f"{p['name']} {_time(p['ms'])}" for p in row["peers"] if p["name"] not in charts.OWN
+    ),
+}
+FULL: dict[str, Column] = {
+    "operation": SHORT["operation"],
+    "ms (quartiles)": _spread,
+    "one thread / all": _maybe("scaling", "{:.2f}"),
+    "GB/s": _maybe("gb_per_s", "{:.3g}"),
+    "of copy": _maybe("bandwidth", "{:.0%}"),
+    "ns/pixel": _maybe("ns_per_pixel", "{:.3g}"),
+    "ns/triangle": _maybe("ns_per_triangle", "{:.3g}"),
+    "others in the same run, ms (× ours)": _others,
+}
+BOUNDS: dict[str, Column] = {
+    "operation": SHORT["operation"],
+    "bytes": lambda row: f"{row['gb_per_s'] * row['ms']:,.1f} MB",
+    "at copy speed, ms": lambda row: f"{row['ms'] * row['bandwidth']:.2f}",
+    "measured, ms": lambda row: _time(row["ms"]),
+    "times the limit": lambda row: f"{1 / row['bandwidth']:.1f}",
+    "one thread / all": FULL["one thread / all"],
+}
+
+
+def _lines(columns: dict[str, Column], rows: Sequence[dict[str, Any]]) -> str:
+    table = [
+        f"| {' | '.join(columns)} |",
+        f"|---|{'---:|' * (len(columns) - 1)}",
+        *(f"| {' | '.join(cell(row) for cell in columns.values())} |" for row in rows),
     ]
-    for row in measured["results"]:
-        band = "" if row["bandwidth"] is None else f"{100 * row['bandwidth']:.0f} %"
-        peer = "" if row["peer"] is None else f"{row['peer']}: {row['peer_ms']:.3g} ms"
-        lines.append(
-            f"| {row['name']} | {row['ms']:.3g} ({row['low']:.3g}–{row['high']:.3g}) | {band} | {peer} |"
-        )
+    return "\n".join(table) + "\n"
+
+
+def bounds_table(results: Path = RESULTS) -> str:
+    """How far each operation is from the time in which its bytes could be copied; without those that are so
+    short that their bytes stay in the caches.
+    """
+    tables = []
+    for content in measured(results):
+        rows = [row for row in content["results"] if row["bandwidth"] and row["ms"] >= 0.5]
+        tables.append(_heading(content["machine"]) + _lines(BOUNDS, rows))
+    return "\n".join(tables) or "No results are committed yet.\n"
+
+
+def instruction_table(results: Path = RESULTS) -> str:
+    """Instructions of the kernels on the scenes that the guard counts."""
+    path = results / "instructions.json"
+    if not path.exists():
+        return "No counts are committed yet; `python -m testing.instructions --update` counts.\n"
+    lines = []
+    for built_by, counts in json.loads(path.read_text(encoding="utf-8")).items():
+        lines += [f"{built_by}, AVX2, one thread, {COUNTED_SIDE} x {COUNTED_SIDE} pixels", ""]
+        lines += ["| operation | kernel | instructions | per pixel |", "|---|---|---:|---:|"]
+        for name, count in counts.items():
+            label, _, kernel = name.partition(": ")
+            lines.append(f"| {label} | `{kernel}` | {count:,} | {count / COUNTED_SIDE**2:.0f} |")
     return "\n".join(lines) + "\n"
+
+
+def chart_files(results: Path = RESULTS) -> dict[str, str]:
+    """SVG by file name in docs/images: the first machine's comparison, and its curves."""
+    files = {}
+    compared = [content for content in measured(results) if charts.compared(content)]
+    if compared:
+        files["speed.svg"] = charts.comparison(compared[0])
+    for content in measured(results, "scaled_on")[:1]:
+        for over in dict.fromkeys(curve["over"] for curve in content["curves"]):
+            files[f"scaling-{over}.svg"] = charts.scaling(content["curves"], over)
+    return files
 
 
 GRADIENT_METHODS = ("pixel_pair", "pixel_pair_ss4", "outline", "outline_v2", "outline_v4")
@@ -144,7 +251,9 @@ def with_table(text: str, table: str) -> str:
 
 def main() -> None:
     readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(encoding="utf-8"), benchmark_table()), encoding="utf-8")
+    readme.write_text(with_table(readme.read_text(encoding="utf-8"), short_table()), encoding="utf-8")
+    for name, chart in chart_files().items():
+        (IMAGES / name).write_text(chart, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -113,6 +113,37 @@ def sphere(triangles: int, *, radius: float = 1.0, bumps: float = 0.0) -> Mesh:
     return Mesh(pos.float(), tri.int(), uv.float())
 
 
+def bust(triangles: int, *, seed: int = 0) -> Mesh:
+    """A head-like closed surface of about `triangles` triangles within the unit sphere, as scans are: their
+    sizes vary by a factor of some hundred, and neither triangles nor vertices lie in any order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    ball = sphere(triangles)
+    place = ball.pos.double()
+    # Vertices gather where the face is (+z), as scanners resolve it more finely.
+    place = torch.nn.functional.normalize(place + torch.tensor([0.0, -0.1, 0.55]).double(), dim=1)
+    x, y, _ = place.unbind(1)
+    radius = 0.78 + 0.12 * y - 0.1 * x.square()  # longer than wide
+    # Nose, brows, eye sockets, chin, ears: (direction, width, height)
+    features = [
+        *(((0.0, -0.05, 1.0), 0.13, 0.16), ((0.0, 0.3, 0.95), 0.3, 0.05), ((0.0, -0.6, 0.8), 0.25, 0.08)),
+        *(((0.3, 0.15, 0.94), 0.14, -0.07), ((-0.3, 0.15, 0.94), 0.14, -0.07)),
+        *(((1.0, 0.05, -0.1), 0.12, 0.1), ((-1.0, 0.05, -0.1), 0.12, 0.1)),
+    ]
+    for direction, width, height in features:
+        towards = torch.nn.functional.normalize(torch.tensor(direction).double(), dim=0)
+        radius = radius + height * ((place @ towards - 1) / width**2).exp()
+    for octave in range(2, 8):  # roughness of skin, hair and noise
+        wave = torch.randn(3, generator=generator).double() * 2**octave
+        phase = torch.rand(1, generator=generator).double() * 2 * math.pi
+        radius = radius + 0.04 / 2**octave * (place @ wave + phase).sin()
+    order = torch.randperm(len(place), generator=generator)  # new index -> old
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order))
+    tri = rank[ball.tri.long()][torch.randperm(len(ball.tri), generator=generator)]
+    return Mesh((place * radius[:, None])[order].float(), tri.int(), ball.uv[order])
+
+
 def cube(*, shared: bool = True, half: float = 1.0) -> Mesh:
     """A cube of 12 triangles, counter-clockwise from outside, on 8 shared vertices or on 4 per face."""
     corner = torch.tensor([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)]) * half

@@ -78,6 +78,24 @@ def test_large_images_are_cut_into_strips_that_fit_together() -> None:
     compare_with_oracle(scene(1, "bumps", n=1, size=(120, 301), channels=2), 1)
 
 
+@pytest.mark.parametrize("count", [50, 5_000, 40_000])
+def test_the_order_of_triangles_makes_no_difference(count: int) -> None:
+    """Folds are found from bits of 16 triangles at a time, in parts of 4,096, and looked up across parts."""
+    mesh = scenes.sphere(count)
+    pos = mesh.clip(scenes.perspective(0.76) @ scenes.look((0.8, 0.5, 2.85)))[None].contiguous()
+    shuffled = mesh.tri[torch.randperm(len(mesh.tri), generator=torch.Generator().manual_seed(1))]
+    color = torch.rand(1, 96, 96, 3, generator=torch.Generator().manual_seed(2))
+    results = []
+    for tri in (mesh.tri, shuffled):
+        rast, _ = rg.rasterize(pos, tri, (96, 96))
+        results.append(run(color, rast, pos, tri))
+    (want, *want_grads), (got, *got_grads) = results
+    assert int((want != color).any(-1).sum()) > 100
+    assert torch.equal(got, want)
+    for a, b in zip(got_grads, want_grads, strict=True):
+        assert_gradients_close(a, b, dtype=torch.float32, what="gradients")
+
+
 # ---- what a blend may and may not do ----------------------------------------------------------------------
 
 

@@ -66,7 +66,7 @@ def both(
 @settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
-    channels=st.sampled_from([1, 2, 3, 4, 5, 7, 8, 16, 30]),
+    channels=st.sampled_from([1, 2, 3, 4, 5, 7, 8, 16, 17, 30, 33, 50]),
     diff=st.sampled_from([None, "all", [0], [0, -1, 99, 0], [-100]]),
     size=st.sampled_from([(1, 1), (1, 9), (7, 1), (5, 6), (33, 17)]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
@@ -99,6 +99,58 @@ def test_large_images_are_cut_into_strips_that_fit_together() -> None:
         assert_values_close(got, want, dtype=torch.float32, what="values")
     for got, want in zip(grads, want_grads, strict=True):
         assert_gradients_close(got, want, dtype=torch.float32, what="gradients")
+
+
+def of_random_lengths(rast: Tensor, triangles: int, longest: int) -> Tensor:
+    """The same fragments with runs of one id of any length up to `longest`, across rows and images."""
+    g = torch.Generator().manual_seed(longest)
+    pixels = rast.numel() // 4
+    lengths = torch.randint(1, longest + 1, (pixels,), generator=g)
+    ids = torch.randint(0, triangles + 2, (pixels,), generator=g).repeat_interleave(lengths)[:pixels]
+    return torch.cat([rast[..., :3], ids.reshape(*rast.shape[:3], 1).to(rast.dtype)], -1)
+
+
+@pytest.mark.parametrize("longest", [1, 3, 9, 40, 700])
+@pytest.mark.parametrize(
+    ("channels", "diff"), [(1, "all"), (2, "all"), (3, [2, 0]), (4, [1]), (6, "all"), (3, [1, -9])]
+)
+def test_runs_of_any_length(longest: int, channels: int, diff: Any) -> None:
+    """Four pixels make a register and 256 a tile: runs end everywhere in both, and at the tensor's end."""
+    attr, rast, tri, rast_db = random_scene(longest, channels=channels, size=(37, 29))
+    rast = of_random_lengths(rast, len(tri), longest)
+    (values, grads), (want_values, want_grads) = both(attr, rast, tri, rast_db, diff)
+    for got, want in zip(values, want_values, strict=True):
+        assert_values_close(got, want, dtype=torch.float32, what="values")
+    for got, want in zip(grads, want_grads, strict=True):
+        assert_gradients_close(got, want, dtype=torch.float32, what="gradients")
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("vertices", [30, 60_000])
+def test_outputs_beyond_the_caches_and_tables_of_all_sizes(vertices: int, shared: bool) -> None:
+    """Outputs of 4 MB and more are streamed, here from addresses within a cache line. Gradients of few
+    vertices are summed in tables, those of many go through records.
+    """
+    scene = random_scene(4, vertices=vertices, triangles=500, size=(599, 601), shared=shared)
+    (values, grads), (want_values, want_grads) = both(*scene, "all")
+    for got, want in zip(values, want_values, strict=True):
+        assert_values_close(got, want, dtype=torch.float32, what="values")
+    for got, want in zip(grads, want_grads, strict=True):
+        assert_gradients_close(got, want, dtype=torch.float32, what="gradients")
+
+
+def test_a_silent_pixel_beside_a_loud_one_keeps_nonfinite_fragments_out() -> None:
+    """They share a register."""
+    attr, rast, tri, rast_db = random_scene(14, n=1)
+    rast[..., 3] = 1
+    silent = torch.rand(rast.shape[:3], generator=torch.Generator().manual_seed(1)) < 0.5
+    rast[silent] = torch.tensor([torch.inf, torch.nan, 0, 1])
+    rast_db[silent] = torch.inf
+    leaves = [t.clone().requires_grad_() for t in (attr, rast, rast_db)]
+    outs = rg.interpolate(leaves[0], leaves[1], tri, leaves[2], [0, 2])
+    upstream = [torch.ones_like(o) * ~silent.unsqueeze(-1) for o in outs]
+    for grad in torch.autograd.grad(outs, leaves, upstream):
+        assert bool(grad.isfinite().all())
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 9])

@@ -175,3 +175,23 @@ def test_drawn_inputs_fit_together(buffer, data):
     assert uv_da.shape[3] == 2 * uv.shape[3] == (6 if cube else 4)
     assert tex.shape[0] in (1, 2)
     assert tex.dim() == (5 if cube else 4)
+
+
+def test_a_bust_is_a_closed_scan_in_no_order():
+    mesh = scenes.bust(5_000)
+    counts = edge_counts(mesh.tri)
+    assert set(counts.values()) == {1}
+    assert all((b, a) in counts for a, b in counts)
+    normal, centre = normals_and_centres(mesh)
+    assert ((normal * centre).sum(1) > 0).float().mean() > 0.99
+    assert mesh.pos.norm(dim=1).max() <= 1
+    area = normal.norm(dim=1)
+    assert area.quantile(0.99) > 50 * area.quantile(0.01)
+    # Triangles that follow each other lie as far apart as any two.
+    step = (centre[1:] - centre[:-1]).norm(dim=1).mean()
+    apart = (centre - centre[torch.randperm(len(centre), generator=torch.Generator().manual_seed(0))]).norm(
+        dim=1
+    )
+    assert step > 0.8 * apart.mean()
+    assert torch.equal(mesh.tri, scenes.bust(5_000).tri)
+    assert not torch.equal(mesh.tri, scenes.bust(5_000, seed=1).tri)

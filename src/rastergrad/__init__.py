@@ -2,6 +2,7 @@
 """rastergrad: differentiable rasterisation for PyTorch, in four primitives."""
 
 from .core.native import memory_use, release_memory
+from .core.system_memory import recycle_torch_memory
 from .ops.antialias.counts import OutlineCounts, outline_counts
 from .ops.antialias.op import antialias
 from .ops.antialias.topology import EdgeTopology, edge_topology
@@ -27,4 +28,5 @@ __all__ = [  # noqa: RUF022
     "OutlineCounts",
     "memory_use",
     "release_memory",
+    "recycle_torch_memory",
 ]

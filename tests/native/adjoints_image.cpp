@@ -50,8 +50,10 @@ void prove_interpolate() {
         },
         [](const double* x, const double* g, double* d) {
             const auto s = slopes(x[0], x[1], x[2]);
-            attribute_slope_adjoint(x[3], x[4], x[5], x[6], g[0], g[1], d[0], d[1], d[2]);
-            barycentric_slope_adjoint(s.e0, s.e1, g[0], g[1], d[3], d[4], d[5], d[6]);
+            for (int axis = 0; axis < 2; axis++) {
+                attribute_slope_adjoint(x[3 + axis], x[5 + axis], g[axis], d[0], d[1], d[2]);
+                barycentric_slope_adjoint(s.e0, s.e1, g[axis], d[3 + axis], d[5 + axis]);
+            }
         });
 }
 

@@ -126,16 +126,18 @@ def same_device(function: str, **tensors: Tensor | None) -> torch.device:
 
 def working_dtype(*tensors: Tensor | None) -> torch.dtype:
     """float64 if any input is float64, else float32: half types are computed in float32."""
-    return (
-        torch.float64 if any(t is not None and t.dtype == torch.float64 for t in tensors) else torch.float32
-    )
+    for t in tensors:
+        if t is not None and t.dtype == torch.float64:
+            return torch.float64
+    return torch.float32
 
 
 def prepared(value: Tensor, dtype: torch.dtype) -> Tensor:
     """The tensor as kernels want it; the conversion is differentiable, so gradients return in the caller's
     dtype.
     """
-    return value.to(dtype).contiguous()
+    # `to` costs a microsecond even where there is nothing to do.
+    return (value if value.dtype == dtype else value.to(dtype)).contiguous()
 
 
 def choice(function: str, name: str, value: Any, options: Sequence[str]) -> str:

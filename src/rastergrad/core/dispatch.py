@@ -12,19 +12,22 @@ def resolve(function: str, backend: str | None, device: torch.device) -> str:
     """The backend's name. None chooses by device; devices without kernels of their own use the reference in
     plain PyTorch.
     """
-    if device.type == "mps":
+    kind = device.type
+    if backend is None and kind == "cpu":
+        return "cpu"
+    if kind == "mps":
         raise ValueError(
             f"{function}: tensors on {device} cannot be used: there are no kernels for it yet, and the "
             "reference needs float64, which it lacks. Move them with `.cpu()`: the CPU kernels are quick."
         )
-    if device.type == "meta":
+    if kind == "meta":
         raise ValueError(
             f"{function}: tensors on the meta device hold no numbers to compute with. Create them on the CPU."
         )
     if backend is None:
-        return "cpu" if device.type == "cpu" else "reference"
+        return "reference"
     check.choice(function, "backend", backend, BACKENDS)
-    if backend == "cpu" and device.type != "cpu":
+    if backend == "cpu" and kind != "cpu":
         raise ValueError(
             f'{function}: backend="cpu" takes tensors on the CPU; got {device}. '
             "Move them with `.cpu()`, or leave `backend` away to choose by device."

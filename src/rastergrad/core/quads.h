@@ -19,8 +19,52 @@ template <class T> struct Quad {
     friend RG_FN Quad operator-(Quad a, Quad b) { a.p = a.p - b.p; return a; }
     friend RG_FN Quad operator*(Quad a, Quad b) { a.p = a.p * b.p; return a; }
     RG_FN Quad& operator+=(Quad b) { p += b.p; return *this; }
+    RG_FN Quad& operator-=(Quad b) { p -= b.p; return *this; }
 };
 template <class T> RG_FN T sum(Quad<T> a) { return (a[0] + a[1]) + (a[2] + a[3]); }
+
+// What `select` chooses by, as for Lanes.
+template <class T> struct QuadMask { typedef typename Lanes<T>::Integer Part __attribute__((vector_size(4 * sizeof(T)))); Part p; };
+template <class T> struct MaskOf<Quad<T>> { using type = QuadMask<T>; };
+template <class T> RG_FN QuadMask<T> operator==(Quad<T> a, Quad<T> b) { return {a.p == b.p}; }
+template <class T> RG_FN Quad<T> select(QuadMask<T> m, Quad<T> a, Quad<T> b) { a.p = m.p ? a.p : b.p; return a; }
+
+// The first two numbers twice, and the last two.
+template <class T> RG_FN Quad<T> low_twice(Quad<T> a) { a.p = __builtin_shufflevector(a.p, a.p, 0, 1, 0, 1); return a; }
+template <class T> RG_FN Quad<T> high_twice(Quad<T> a) { a.p = __builtin_shufflevector(a.p, a.p, 2, 3, 2, 3); return a; }
+// (sum of a, sum of b, 0, 0)
+template <class T> RG_FN Quad<T> two_sums(Quad<T> a, Quad<T> b) {
+    Quad<T> r;
+    r.p = __builtin_shufflevector(a.p, b.p, 0, 4, 1, 5) + __builtin_shufflevector(a.p, b.p, 2, 6, 3, 7);
+    r.p = r.p + __builtin_shufflevector(r.p, r.p, 2, 3, 2, 3);
+    r.p = __builtin_shufflevector(r.p, typename Quad<T>::Part{}, 0, 1, 4, 5);
+    return r;
+}
+// (a0 + a2, a1 + a3, b0 + b2, b1 + b3)
+template <class T> RG_FN Quad<T> sums_of_halves(Quad<T> a, Quad<T> b) {
+    a.p = __builtin_shufflevector(a.p, b.p, 0, 1, 4, 5) + __builtin_shufflevector(a.p, b.p, 2, 3, 6, 7);
+    return a;
+}
+// Quads q and q + 2 of the four are added first: the order is that of halving, whatever the registers.
+RG_FN Quad<float> sum_of_quads(Lanes<float> a) {
+    Quad<float> r;
+#if RG_VECTOR_BYTES == 64
+    const __m256 two = _mm256_add_ps(_mm512_castps512_ps256((__m512)a.p[0]), _mm512_extractf32x8_ps((__m512)a.p[0], 1));
+    r.p = (Quad<float>::Part)_mm_add_ps(_mm256_castps256_ps128(two), _mm256_extractf128_ps(two, 1));
+#elif RG_VECTOR_BYTES == 32
+    const __m256 two = (__m256)(a.p[0] + a.p[1]);
+    r.p = (Quad<float>::Part)_mm_add_ps(_mm256_castps256_ps128(two), _mm256_extractf128_ps(two, 1));
+#else
+    r.p = (Quad<float>::Part)((a.p[0] + a.p[2]) + (a.p[1] + a.p[3]));
+#endif
+    return r;
+}
+RG_FN Quad<double> sum_of_quads(Lanes<double> a) {
+    double at[kLanes];
+    a.store(at);
+    return (Quad<double>::load(at) + Quad<double>::load(at + 8)) + (Quad<double>::load(at + 4) + Quad<double>::load(at + 12));
+}
+template <class T> RG_FN Quad<T> sum_of_quads(Quad<T> a) { return a; }
 
 template <class T> RG_FN bool is_zero(Quad<T> a) {
     const auto nonzero = a.p != typename Quad<T>::Part{};
@@ -188,6 +232,21 @@ template <class T, class Rows> RG_FN Columns4<T> load_columns(Rows&& rows) {
 }
 template <class T> RG_FN Columns4<T> load_columns(const T* first, int64_t stride) {
     return load_columns<T>([=](int l) { return first + l * stride; });
+}
+
+// The last numbers of sixteen rows of four that lie one after another.
+template <class T> RG_FN Lanes<T> load_fourth(const T* rows) {
+#if RG_VECTOR_BYTES == 64
+    if constexpr (sizeof(T) == 4) {
+        const __m512i fourth = _mm512_setr_epi32(3, 7, 11, 15, 19, 23, 27, 31, 3, 7, 11, 15, 19, 23, 27, 31);
+        const __m512 low = _mm512_permutex2var_ps(_mm512_loadu_ps(rows), fourth, _mm512_loadu_ps(rows + 16));
+        const __m512 high = _mm512_permutex2var_ps(_mm512_loadu_ps(rows + 32), fourth, _mm512_loadu_ps(rows + 48));
+        Lanes<T> r;
+        r.p[0] = (typename Lanes<T>::Part)_mm512_shuffle_f32x4(low, high, 0x44);
+        return r;
+    }
+#endif
+    return load_columns<T>(rows, 4).w;
 }
 
 // The first `count` rows go to to(l); `stream` bypasses the caches and asks for 16-byte alignment.

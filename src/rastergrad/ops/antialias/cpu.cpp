@@ -32,6 +32,7 @@ template <class T> void forward_strip(const ForwardArgs<T>& a, const Silhouettes
     RowPair<T> rows(width, s.images * s.height * width * int64_t(sizeof(T)) >= kStreamBytes, arena);
     walk_strip(ids, s.height, begin, end,
         [&](int64_t row) { rows.advance(row + 1 < end ? a.color + first + (row + 1) * width : nullptr); },
+        rule,
         [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
             Pair<T> pair;
             if (!rule.examine(axis, row, column, id0, id1, pair)) return;
@@ -89,6 +90,7 @@ void backward_strip(const BackwardArgs<T>& a, const Silhouettes<T>& silhouettes,
     RowPair<T> rows(a.d_color ? width : 0, s.images * s.height * width * int64_t(sizeof(T)) >= kStreamBytes, arena);
     walk_strip(ids, s.height, begin, end,
         [&](int64_t row) { if (a.d_color) rows.advance(row + 1 < end ? a.d_out + first + (row + 1) * width : nullptr); },
+        rule,
         [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
             Pair<T> pair;
             if (!rule.examine(axis, row, column, id0, id1, pair)) return;

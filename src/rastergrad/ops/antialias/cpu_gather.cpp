@@ -36,8 +36,23 @@ template <class Body> RG_FN void with_channels(int64_t channels, Body&& body) {
     else body(channels);
 }
 
+// body(scale) with 2, the usual one, known to the compiler.
+template <class Body> RG_FN void with_scale(int64_t scale, Body&& body) {
+    struct Two { RG_FN operator int64_t() const { return 2; } };
+    if (scale == 2) body(Two());
+    else body(scale);
+}
+
 // Every pixel of a row `scale` times.
 template <class T> void expand(const T* from, int64_t width, int64_t scale, int64_t channels, T* to) {
+    if constexpr (sizeof(T) == 4) {
+        // A register may be stored over the start of the next pixel, which is written afterwards; not so at the end of the row.
+        if (channels == 3 || channels == 4)
+            for (; width > 2; width--, from += channels) {
+                const Quad<T> pixel = Quad<T>::load(from);
+                for (int64_t j = 0; j < scale; j++, to += channels) pixel.store(to);
+            }
+    }
     with_channels(channels, [&](auto count) {
         for (int64_t x = 0; x < width; x++, from += count)
             for (int64_t j = 0; j < scale; j++, to += count)
@@ -89,7 +104,7 @@ template <class T> void decode_row(const T* fragments, int64_t width, int64_t tr
     const Lanes<int32_t> count = Lanes<int32_t>(int32_t(triangles)), background = Lanes<int32_t>(kBackground);
     int64_t x = 0;
     for (; x + kLanes <= width; x += kLanes) {
-        const Lanes<int32_t> triangle = decode_id(load_columns<T>(fragments + 4 * x, 4).w);
+        const Lanes<int32_t> triangle = decode_id(load_fourth(fragments + 4 * x));
         select(triangle < count, triangle, background).store(to + x);
     }
     for (; x < width; x++) {
@@ -195,9 +210,9 @@ template <class T> void gather_strip(const GatherArgs<T>& a, Orders& orders, int
 // ---- backward --------------------------------------------------------------------------------------------------
 
 // Adds up what the sub-samples of coarse row y took from rows [begin, end), left to right.
-template <class T, class Channels>
-RG_FN void return_row(const GatherBackwardArgs<T>& a, Channels channels, int64_t image, int64_t y, int64_t begin, int64_t end) {
-    const int64_t k = a.scale, row_size = a.width * channels;
+template <class T, class Channels, class Scale>
+RG_FN void return_row(const GatherBackwardArgs<T>& a, Channels channels, Scale k, int64_t image, int64_t y, int64_t begin, int64_t end) {
+    const int64_t row_size = a.width * channels;
     const bool is_own_row = y >= begin && y < end;
     T* const d_row = a.d_color + (image * a.height + y) * row_size;
     int64_t steps[kCandidates];
@@ -213,6 +228,18 @@ RG_FN void return_row(const GatherBackwardArgs<T>& a, Channels channels, int64_t
         const T* const g = a.d_fine + first * channels;
         for (int64_t column = 0, x = 0; column < a.width; column++) {
             T* const to = d_row + column * channels;
+            bool is_all_own = is_own_row;
+            for (int64_t j = 0; j < k; j++) is_all_own &= source[x + j] == kOwnPixel;
+            if (is_all_own) {  // most are: then the sum need not go through memory
+                const T* const from = g + x * channels;
+                for (int64_t c = 0; c < channels; c++) {
+                    T sum = to[c];
+                    for (int64_t j = 0; j < k; j++) sum += from[j * channels + c];
+                    to[c] = sum;
+                }
+                x += k;
+                continue;
+            }
             for (const int64_t next = x + k; x < next; x++) {
                 const int candidate = source[x];
                 if (candidate == kOwnPixel && is_own_row)
@@ -239,26 +266,35 @@ template <class T> int64_t gather_backward(const GatherBackwardArgs<T>& a) {
         memset(a.d_color + (image * a.height + begin) * row_size, 0, size_t((end - begin) * row_size) * sizeof(T));
         with_channels(a.channels, [&](auto channels) {
             for (int64_t y = maximum(begin - kReach, int64_t(0)); y < minimum(end + kReach, a.height); y++)
-                return_row(a, channels, image, y, begin, end);
+                with_scale(a.scale, [&](auto scale) { return_row(a, channels, scale, image, y, begin, end); });
         });
     });
     return 0;
 }
 
+// First over the rows of a pixel, which takes whole registers, then along them.
 template <class T> int64_t average_forward(const AverageArgs<T>& a) {
     const T count = T(a.scale * a.scale);
     for_each_strip(a, [&](int64_t image, int64_t begin, int64_t end) {
+        const int64_t fine_size = a.scale * a.width * a.channels;
+        Arena arena;
+        auto* const sums = static_cast<T*>(arena.take(size_t(fine_size) * sizeof(T)));
         with_channels(a.channels, [&](auto channels) {
             for (int64_t y = image * a.height + begin; y < image * a.height + end; y++) {
+                const T* const fine = a.fine + y * a.scale * fine_size;
+                memcpy(sums, fine, size_t(fine_size) * sizeof(T));
+                for (int64_t i = 1; i < a.scale; i++)
+                    for (int64_t at = 0; at < fine_size; at++) sums[at] += fine[i * fine_size + at];
+                const T* from = sums;
+                T* to = a.image + y * a.width * channels;
+                with_scale(a.scale, [&](auto scale) {
+                    for (int64_t x = 0; x < a.width; x++, to += channels, from += scale * channels)
+                        for (int64_t c = 0; c < channels; c++) {
+                            to[c] = from[c];
+                            for (int64_t j = 1; j < scale; j++) to[c] += from[j * channels + c];
+                        }
+                });
                 T* const row = a.image + y * a.width * channels;
-                memset(row, 0, size_t(a.width * channels) * sizeof(T));
-                for (int64_t i = 0; i < a.scale; i++) {
-                    const T* from = a.fine + (y * a.scale + i) * a.scale * a.width * channels;
-                    T* to = row;
-                    for (int64_t x = 0; x < a.width; x++, to += channels)
-                        for (int64_t j = 0; j < a.scale; j++, from += channels)
-                            for (int64_t c = 0; c < channels; c++) to[c] += from[c];
-                }
                 for (int64_t at = 0; at < a.width * channels; at++) row[at] /= count;
             }
         });

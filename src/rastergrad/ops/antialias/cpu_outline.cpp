@@ -22,7 +22,7 @@ template <class T> class StripPairs {
         memset(taken_, 0, size_t((high - low) * width_) * sizeof(T));
         IdRows<T> ids(s.rast + image * s.height * s.width * 4, s.width, arena);
         const auto nothing = [](int64_t) {};
-        walk_strip(ids, s.height, low, high, nothing, [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
+        walk_strip(ids, s.height, low, high, nothing, rule, [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
             Blend<T> blend;
             if (!rule.examine(axis, row, column, id0, id1, blend)) return;
             pairs_.push(arena, blend);

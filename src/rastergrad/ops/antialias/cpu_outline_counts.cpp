@@ -17,7 +17,7 @@ template <class T> int64_t count_outlines(const OutlineCountArgs<T>& a) {
         const OutlineRule<T> rule(s, edges, image, a.intersections);
         OutlineCounts n{};
         const auto nothing = [](int64_t) {};
-        walk_strip(ids, s.height, begin, end, nothing, [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
+        walk_strip(ids, s.height, begin, end, nothing, rule, [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
             if (row < begin) return;  // a pair belongs to the strip of its first pixel
             n.pairs++;
             Blend<T> blend;

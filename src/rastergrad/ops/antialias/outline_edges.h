@@ -30,7 +30,7 @@ template <class T> class OutlineEdges {
     const uint8_t* edges(int64_t image) const { return edges_.data() + table_of(image) * s_.triangles; }
     // Whether an outline may pass the pixel or its neighbours' centres.
     RG_FN bool may_pass(int64_t image, int64_t column, int64_t row) const {
-        return map_.data()[table_of(image) * cells_ + row / kCell * cells_across_ + column / kCell];
+        return map_.data()[table_of(image) * cells_ + int64_t(uint64_t(row) / kCell) * cells_across_ + int64_t(uint64_t(column) / kCell)];
     }
 
   private:
@@ -51,14 +51,11 @@ template <class T> class OutlineEdges {
     // that show the same face, and are wound alike, run along their edge in opposite directions: one of them leads down. So an edge is a
     // fold if both of its half-edges lead down or neither does, whichever way the triangles are wound.
     void find_edges() {
-        const int64_t half_edges = 3 * s_.triangles;
-        Block<uint8_t> down(size_t(tables_ * half_edges));
-        for_each_part([&](int64_t table, int64_t begin, int64_t end) { find_down(table, begin, end, down.data() + table * half_edges); });
+        const int64_t bytes = (3 * s_.triangles + 7) / 8 + kLanes;
+        Block<uint8_t> down(size_t(tables_ * bytes));
+        for_each_part([&](int64_t table, int64_t begin, int64_t end) { find_down(table, begin, end, down.data() + table * bytes); });
         if (bad_ != kNone) return;
-        for_each_part([&](int64_t table, int64_t begin, int64_t end) {
-            uint8_t* const edges = edges_.data() + table * s_.triangles;
-            for (int64_t t = begin; t < end; t++) edges[t] = find_outlines(table, 3 * t, down.data() + table * half_edges);
-        });
+        for_each_part([&](int64_t table, int64_t begin, int64_t end) { find_outlines(table, begin, end, down.data() + table * bytes); });
     }
     // body(table, first triangle, triangle after the last)
     template <class Body> void for_each_part(Body&& body) {
@@ -71,24 +68,33 @@ template <class T> class OutlineEdges {
         });
     }
 
-    // Sixteen triangles at a time.
+    // Three bits per triangle, sixteen triangles at a time: even a million triangles' bits stay in the second cache, where pass two looks up
+    // those of neighbours.
     void find_down(int64_t table, int64_t begin, int64_t end, uint8_t* down) {
         if (has_bad(begin, end)) return;
         for (int64_t i = begin; i < end; i += kLanes) {
             Vec3<Lanes<T>> p[3];
+            alignas(64) int32_t at[3][kLanes];
+            for (int l = 0; l < kLanes; l++)
+                for (int k = 0; k < 3; k++) at[k][l] = s_.tri[3 * minimum(i + l, end - 1) + k];
+            Lanes<int32_t> corner[3];
             for (int k = 0; k < 3; k++) {
-                const Columns4<T> c = load_columns<T>([&](int l) { return vertex(table, s_.tri[3 * minimum(i + l, end - 1) + k]); });
+                corner[k] = Lanes<int32_t>::load(at[k]);
+                const Columns4<T> c = load_columns<T>([&](int l) { return vertex(table, at[k][l]); });
                 p[k] = {c.x, c.y, c.w};
             }
             const unsigned back = mask_bits(facing(p[0], p[1], p[2]) < Lanes<T>(T(0)));
-            for (int l = 0; l < kLanes && i + l < end; l++) {
-                const int32_t* corner = s_.tri + 3 * (i + l);
-                const bool shows_back = back >> l & 1;
-                down[3 * (i + l)] = shows_back ^ (corner[1] > corner[2]);
-                down[3 * (i + l) + 1] = shows_back ^ (corner[2] > corner[0]);
-                down[3 * (i + l) + 2] = shows_back ^ (corner[0] > corner[1]);
-            }
+            uint64_t bits = 0;
+            for (int k = 0; k < 3; k++) bits |= every_third(back ^ mask_bits(corner[(k + 1) % 3] > corner[(k + 2) % 3])) << k;
+            memcpy(down + 3 * i / 8, &bits, 6);
         }
+    }
+    // Bit n of sixteen becomes bit 3 n.
+    static RG_FN uint64_t every_third(uint64_t bits) {
+        bits = (bits | bits << 16) & 0x0000ff0000ffu;
+        bits = (bits | bits << 8) & 0x00f00f00f00fu;
+        bits = (bits | bits << 4) & 0x0c30c30c30c3u;
+        return (bits | bits << 2) & 0x249249249249u;
     }
 
     // A topology of another mesh has not seen these triangles.
@@ -103,17 +109,24 @@ template <class T> class OutlineEdges {
         return true;
     }
 
-    RG_FN uint8_t find_outlines(int64_t table, int64_t half_edge, const uint8_t* down) const {
-        const int64_t half_edges = 3 * s_.triangles;
-        unsigned bits = 0;
-        for (int k = 0; k < 3; k++) {
-            // Twins of another mesh may point anywhere: then the edge counts as a border.
-            const int64_t twin = s_.twins[half_edge + k];
-            const bool border = uint64_t(twin) >= uint64_t(half_edges);
-            if (border || down[half_edge + k] == down[twin]) bits |= 1u << k;
+    void find_outlines(int64_t table, int64_t begin, int64_t end, const uint8_t* down) const {
+        const uint64_t half_edges = uint64_t(3 * s_.triangles);
+        uint8_t* const edges = edges_.data() + table * s_.triangles;
+        for (int64_t t = begin; t < end; t++) {
+            unsigned borders = 0, across = 0;
+            for (int k = 0; k < 3; k++) {
+                // Twins of another mesh may point anywhere: then the edge counts as a border.
+                const int64_t twin = s_.twins[3 * t + k];
+                const bool border = uint64_t(twin) >= half_edges;
+                borders |= unsigned(border) << k;
+                across |= unsigned(down[border ? 0 : twin >> 3] >> (twin & 7) & 1) << k;
+            }
+            uint16_t own;
+            memcpy(&own, down + (3 * t >> 3), sizeof own);
+            const unsigned bits = (borders | ~(unsigned(own) >> (3 * t & 7) ^ across)) & 7u;
+            edges[t] = uint8_t(bits);
+            if (bits) mark(table, 3 * t, bits);
         }
-        if (bits) mark(table, half_edge, bits);
-        return uint8_t(bits);
     }
 
     // Marks the cells that the outlines of a triangle pass.

@@ -66,6 +66,14 @@ template <class T> class OutlineRule {
         return {pos_, half, {F(column) + F(0.5) - half.x, F(row) + F(0.5) - half.y}, axis == Axis::kVertical};
     }
 
+    // Asks for what examine will soon read of a pair, ...
+    RG_FN void expect(T id0, T id1) const {
+        const int32_t triangle0 = s_.triangle_of(id0), triangle1 = s_.triangle_of(id1);
+        if (triangle0 >= 0) __builtin_prefetch(s_.tri + 3 * int64_t(triangle0));
+        if (triangle1 >= 0) __builtin_prefetch(s_.tri + 3 * int64_t(triangle1));
+    }
+    // ... if that is too much for the nearer caches.
+    RG_FN bool expects() const { return s_.triangles >= kLargeMesh; }
     // Whether the pair is blended.
     RG_FN bool examine(Axis axis, int64_t row, int64_t column, T id0, T id1, Blend<T>& blend) const {
         return look(axis, row, column, id0, id1, blend) && take(blend);
@@ -74,10 +82,10 @@ template <class T> class OutlineRule {
     RG_FN bool look(Axis axis, int64_t row, int64_t column, T id0, T id1, Blend<T>& blend) const {
         const int32_t triangle0 = s_.triangle_of(id0), triangle1 = s_.triangle_of(id1);
         const bool vertical = axis == Axis::kVertical, both = triangle0 >= 0 && triangle1 >= 0;
-        const bool outline = edges_.may_pass(image_, column, row) || edges_.may_pass(image_, column + !vertical, row + vertical);
+        const bool outline = edges_.may_pass(image_, column, row) | edges_.may_pass(image_, column + !vertical, row + vertical);
         // Without an outline near only surfaces that pass through each other are of interest.
         if (outline ? triangle0 == triangle1 : !(both && intersections_)) return false;
-        if (both && (outline ? mesh_.continues_to(triangle0, triangle1) : share_a_vertex(mesh_, triangle0, triangle1))) return false;
+        if (both && (outline ? mesh_.continues_to(triangle0, triangle1) : have_a_vertex_in_common(triangle0, triangle1))) return false;
         walk_between(axis, row, column, triangle0, triangle1, blend);
         return true;
     }
@@ -101,6 +109,23 @@ template <class T> class OutlineRule {
     }
 
   private:
+    static constexpr int64_t kLargeMesh = 32768;  // triangles
+
+    // share_a_vertex for one lane of work in three comparisons: it is asked of all pairs inside of surfaces.
+    RG_FN bool have_a_vertex_in_common(int32_t a, int32_t b) const {
+        if (maximum(a, b) + int64_t(1) >= s_.triangles) return share_a_vertex(mesh_, a, b);  // a register would reach beyond the table
+        typedef int32_t Corners __attribute__((vector_size(16)));
+        Corners of_a, of_b;
+        memcpy(&of_a, s_.tri + 3 * int64_t(a), sizeof of_a);
+        memcpy(&of_b, s_.tri + 3 * int64_t(b), sizeof of_b);
+        of_a = __builtin_shufflevector(of_a, of_a, 0, 1, 2, 0);
+        const Corners equal = (of_a == __builtin_shufflevector(of_b, of_b, 0, 1, 2, 0)) | (of_a == __builtin_shufflevector(of_b, of_b, 1, 2, 0, 1)) |
+                              (of_a == __builtin_shufflevector(of_b, of_b, 2, 0, 1, 2));
+        uint64_t words[2];
+        memcpy(words, &equal, sizeof equal);
+        return (words[0] | words[1]) != 0;
+    }
+
     const Scene<T>& s_;
     const OutlineEdges<T>& edges_;
     int64_t image_;

@@ -21,18 +21,28 @@ template <class T> class PairRule {
         : s_(scene), silhouettes_(silhouettes), image_(image), rast_(scene.rast + image * scene.height * scene.width * 4),
           pos_(scene.pos + image * scene.pos_image_stride), half_{T(scene.width) / 2, T(scene.height) / 2} {}
 
+    // Asks for what examine will soon read of a pair, ...
+    RG_FN void expect(T id0, T id1) const {
+        silhouettes_.expect(image_, s_.triangle_of(id0));
+        silhouettes_.expect(image_, s_.triangle_of(id1));
+    }
+    // ... if that is too much for the nearer caches.
+    RG_FN bool expects() const { return silhouettes_.is_large(); }
     // Whether the pair is blended. 5.2: the triangle that may own the edge is the only one, or the nearer one.
     RG_FN bool examine(Axis axis, int64_t row, int64_t column, T id0, T id1, Pair<T>& pair) const {
         const bool vertical = axis == Axis::kVertical;
         const int32_t triangle0 = s_.triangle_of(id0), triangle1 = s_.triangle_of(id1);
+        // Inside of surfaces neither has one, and which is nearer could not be foretold.
+        const int silhouettes0 = triangle0 < 0 ? 0 : silhouettes_.edges(image_, triangle0);
+        const int silhouettes1 = triangle1 < 0 ? 0 : silhouettes_.edges(image_, triangle1);
+        if (!(silhouettes0 | silhouettes1)) return false;
         bool first = triangle1 < 0;
         if (triangle0 >= 0 && triangle1 >= 0) {
             const T* fragment = rast_ + (row * s_.width + column) * 4;
             first = fragment[2] < fragment[(vertical ? s_.width * 4 : 4) + 2];
         }
         const int32_t triangle = first ? triangle0 : triangle1;
-        if (triangle < 0) return false;
-        const int silhouettes = silhouettes_.edges(image_, triangle);
+        const int silhouettes = first ? silhouettes0 : silhouettes1;
         if (!silhouettes) return false;
         pair.axis = axis;
         pair.column = column;

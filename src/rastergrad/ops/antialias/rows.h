@@ -2,25 +2,9 @@
 // Two rows of an image at a time: copied in, changed here and there while they lie in the nearest cache, and written out once.
 #pragma once
 #include "arena.h"
-#include "lanes.h"
+#include "stream.h"
 
 RG_BEGIN
-
-// Past the caches: what is written is read again only after the whole image.
-inline void stream_bytes(char* to, const char* from, size_t bytes) {
-#if defined(__SSE2__)
-    size_t head = size_t(-reinterpret_cast<intptr_t>(to)) & 63;
-    if (head > bytes) head = bytes;
-    memcpy(to, from, head);
-    to += head;
-    from += head;
-    bytes -= head;
-    for (; bytes >= 64; bytes -= 64, to += 64, from += 64)
-        for (int q = 0; q < 4; q++)
-            _mm_stream_si128(reinterpret_cast<__m128i*>(to) + q, _mm_loadu_si128(reinterpret_cast<const __m128i*>(from) + q));
-#endif
-    memcpy(to, from, bytes);
-}
 
 template <class T> class RowPair {
   public:

@@ -25,7 +25,14 @@ template <class T> class Silhouettes {
         return work_out(triangle, [=, this](int32_t v) { return on_screen(pos + 4 * int64_t(v)); });
     }
 
+    // Asks for what edges() will read.
+    RG_FN void expect(int64_t image, int32_t triangle) const {
+        if (triangle >= 0) __builtin_prefetch(table_.data() + (s_.pos_image_stride ? image : 0) * s_.triangles + triangle);
+    }
+    RG_FN bool is_large() const { return tabled_ && s_.triangles >= kLargeTable; }
+
   private:
+    static constexpr int64_t kLargeTable = 32768;
     static constexpr int64_t kChunk = 4096;
     const Scene<T>& s_;
     Vec2<T> half_;

@@ -24,8 +24,6 @@ template <class T> struct Scene {
     }
 };
 
-constexpr int64_t kStreamBytes = int64_t(4) << 20;  // outputs above do not stay in the caches anyway
-
 // Rows of an image in strips of about `pixels`.
 struct Strips {
     int64_t rows, per_image;
@@ -53,6 +51,7 @@ template <class T> class IdRows {
         const size_t padded = size_t((width + kLanes) / kLanes + 1) * kLanes;
         ids_ = static_cast<T*>(arena.take(padded * sizeof(T)));
         next_ids_ = static_cast<T*>(arena.take(padded * sizeof(T)));
+        columns_ = static_cast<int32_t*>(arena.take(padded * sizeof(int32_t)));
     }
 
     // The ids that are compared with those of the row loaded before.
@@ -62,48 +61,56 @@ template <class T> class IdRows {
         next_ids_ = swapped;
         const T* from = rast_ + row * width_ * 4;
         int64_t i = 0;
-        for (; i + kLanes <= width_; i += kLanes) load_columns<T>(from + 4 * i, 4).w.store(next_ids_ + i);
+        for (; i + kLanes <= width_; i += kLanes) load_fourth(from + 4 * i).store(next_ids_ + i);
         for (; i < width_; i++) next_ids_[i] = from[4 * i + 3];
     }
 
     // visit(column of the first pixel, its id, the other id) for pairs within the row loaded last, left to right, ...
-    template <class Visit> RG_FN void horizontal(Visit&& visit) const { scan(next_ids_, next_ids_ + 1, width_ - 1, visit); }
-    // ... and between the row before and the one loaded last.
-    template <class Visit> RG_FN void vertical(Visit&& visit) const { scan(ids_, next_ids_, width_, visit); }
+    template <class Rule, class Visit> RG_FN void horizontal(const Rule& rule, Visit&& visit) {
+        scan(next_ids_, next_ids_ + 1, width_ - 1, rule, visit);
+    }
+    // ... and between the row before and the one loaded last. All of a row's pairs are expected before the first of them is visited.
+    template <class Rule, class Visit> RG_FN void vertical(const Rule& rule, Visit&& visit) { scan(ids_, next_ids_, width_, rule, visit); }
 
   private:
     const T* rast_;
     int64_t width_;
     T *ids_, *next_ids_;
+    int32_t* columns_;
 
-    template <class Visit> static RG_FN void scan(const T* first, const T* second, int64_t count, Visit&& visit) {
+    template <class Rule, class Visit> RG_FN void scan(const T* first, const T* second, int64_t count, const Rule& rule, Visit&& visit) {
+        int64_t found = 0;
         for (int64_t i = 0; i < count; i += kLanes) {
             unsigned differ = mask_bits(Lanes<T>::load(first + i) != Lanes<T>::load(second + i));
             if (count - i < kLanes) differ &= (1u << (count - i)) - 1;
-            for (; differ; differ &= differ - 1) {
-                const int64_t column = i + __builtin_ctz(differ);
-                visit(column, first[column], second[column]);
-            }
+            const int more = __builtin_popcount(differ);
+            // Mostly at most four: written without asking, as their number is hard to foretell.
+            for (int k = 0; k < 4; k++, differ &= differ - 1) columns_[found + k] = int32_t(i + __builtin_ctz(differ | 1u << 31));
+            for (int k = 4; k < more; k++, differ &= differ - 1) columns_[found + k] = int32_t(i + __builtin_ctz(differ));
+            found += more;
         }
+        if (rule.expects())
+            for (int64_t k = 0; k < found; k++) rule.expect(first[columns_[k]], second[columns_[k]]);
+        for (int64_t k = 0; k < found; k++) visit(columns_[k], first[columns_[k]], second[columns_[k]]);
     }
 };
 
 // All pairs that touch a row of [begin, end): before(row), then visit(axis, row of the first pixel, column, id, id) for the pairs within
-// `row` and those to the next one, then after(row). Pairs to the row above the first come before all others, with before(begin - 1).
-template <class T, class Before, class Visit, class After>
-void walk_strip(IdRows<T>& ids, int64_t height, int64_t begin, int64_t end, Before&& before, Visit&& visit, After&& after) {
+// `row` and those to the next one, `rule` having been told to expect them, then after(row). Pairs to the row above the first come before all others, with before(begin - 1).
+template <class T, class Before, class Rule, class Visit, class After>
+void walk_strip(IdRows<T>& ids, int64_t height, int64_t begin, int64_t end, Before&& before, const Rule& rule, Visit&& visit, After&& after) {
     ids.load(begin ? begin - 1 : begin);
     before(begin - 1);
     if (begin) {
         ids.load(begin);
-        ids.vertical([&](int64_t column, T id0, T id1) { visit(Axis::kVertical, begin - 1, column, id0, id1); });
+        ids.vertical(rule, [&](int64_t column, T id0, T id1) { visit(Axis::kVertical, begin - 1, column, id0, id1); });
     }
     for (int64_t row = begin; row < end; row++) {
         before(row);
-        ids.horizontal([&](int64_t column, T id0, T id1) { visit(Axis::kHorizontal, row, column, id0, id1); });
+        ids.horizontal(rule, [&](int64_t column, T id0, T id1) { visit(Axis::kHorizontal, row, column, id0, id1); });
         if (row + 1 < height) {
             ids.load(row + 1);
-            ids.vertical([&](int64_t column, T id0, T id1) { visit(Axis::kVertical, row, column, id0, id1); });
+            ids.vertical(rule, [&](int64_t column, T id0, T id1) { visit(Axis::kVertical, row, column, id0, id1); });
         }
         after(row);
     }

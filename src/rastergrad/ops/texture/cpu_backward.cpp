@@ -3,12 +3,13 @@
 // the lists of all strips, in order, in accumulators that fit its cache. No atomics; the result does not depend on the thread count.
 // Gradients of coordinates and levels are per pixel and come with the first pass.
 #include "arena.h"
-#include "cpu_order.h"
+#include "cpu_walk.h"
 #include "threads.h"
 
 RG_BEGIN
 namespace {
 
+constexpr int64_t kStrip = 16384;           // pixels per list at least, in whole rows of blocks, unless there would be too many lists
 constexpr int64_t kMostStrips = 512;        // per image
 constexpr int64_t kBandBytes = 400 * 1024;  // of accumulators: what a core keeps beside its other data
 
@@ -42,8 +43,9 @@ template <class T> struct Task {
     const BackwardArgs<T>& args;
     const Query<T>& q;
     Levels<T> levels;
-    Order order;
+    Layout layout;
     Bands bands;
+    int64_t strip_rows, strips;        // rows per strip, strips per image
     T* d_level[kMostLevels];           // where gradients of levels go; null: not wanted
     PieceList<Record<T>>* lists;       // [images][strips][bands]; null: no texel gradients wanted
 
@@ -164,22 +166,36 @@ __attribute__((noinline)) void store_point_gradients(const Task<T>& task, const 
 }
 
 template <class T, int kChannels>
-void pixel_strip(const Task<T>& task, Arena& arena, int64_t image, int64_t strip, int64_t begin, int64_t end) {
+void pixel_strip(const Task<T>& task, Arena& arena, int64_t image, int64_t strip) {
     using P = Products<T>;
     const BackwardArgs<T>& a = task.args;
     const Query<T>& q = task.q;
     const Levels<T>& levels = task.levels;
+    const Layout& layout = task.layout;
     const int64_t channels = kChannels ? kChannels : q.channels, quads = kChannels ? 1 : levels.quads;
     const bool mixed = q.filter == kLinearMipmapLinear, mipmapped = q.filter >= kLinearMipmapNearest;
     const bool points = a.d_uv || a.d_uv_da || a.d_bias;
     const int64_t tex_image = q.tex_images == 1 ? 0 : image;
-    const T* d_out_end = a.d_out + task.order.images * task.order.pixels * channels;
+    const T* d_out_end = a.d_out + layout.images * layout.pixels * channels;
     const FirstChannels<T> own(channels - 4 * (quads - 1));
-    PieceList<Record<T>>* lists = task.lists ? task.lists_of(image * task.order.strips + strip) : nullptr;
+    PieceList<Record<T>>* lists = task.lists ? task.lists_of(image * task.strips + strip) : nullptr;
     View<T> views[kMostLevels];
     for (int k = 0; k < levels.count; k++) views[k] = view_of(levels.level[k], tex_image, channels, q.boundary == kCube);
+    const int64_t row = strip * task.strip_rows, row_end = minimum(row + task.strip_rows, layout.rows);
+    const int64_t begin = image * layout.pixels + row * layout.columns;
     Products<T> products;
-    const auto group = [&](const Group<T>& g, int64_t first, int count) {
+    Ahead<T> ahead;
+    ahead.run(
+        BlockWalk(layout, row, row_end, 0, layout.columns),
+        [&](auto& slot) {
+            slot.first += image * layout.pixels;
+            locate(q, levels, slot.first, slot.count, slot.group);
+            if (points) fetch_group<T, kChannels>(views, slot.group, q.filter);
+        },
+        [&](const auto& slot) {
+        const Group<T>& g = slot.group;
+        const int64_t first = slot.first;
+        const int count = slot.count;
         unsigned active = 0;
         for (int l = 0; l < count; l++) active |= (all_zero(a.d_out + (first + l) * channels, channels) ? 0u : 1u) << l;
         active &= g.place.valid;
@@ -227,10 +243,7 @@ void pixel_strip(const Task<T>& task, Arena& arena, int64_t image, int64_t strip
             }
         }
         if (points) store_point_gradients(task, g, products, active, first, count);
-    };
-    for_each_batch<T, kChannels>(q, levels, views, begin, end, task.order.row, points, [&](const Batch<T>& batch) {
-        for (int i = 0; i < batch.size(); i++) group(batch.groups[i], batch.first + i * kLanes, batch.count_of(i));
-    });
+        });
 }
 
 // ---- second pass: bands of texels -----------------------------------------------------------------------------------------------
@@ -261,14 +274,14 @@ template <class T, int kChannels> void sum_band(const Task<T>& task, int64_t ima
     const int64_t first_row = band << task.bands.shift[k], end_row = minimum((band + 1) << task.bands.shift[k], level.rows);
     const int64_t first_texel = first_row * level.width, size = (end_row - first_row) * level.width;
     const bool nearest = q.filter == kNearest, cube = q.boundary == kCube;
-    const T* d_out_end = a.d_out + task.order.images * task.order.pixels * channels;
+    const T* d_out_end = a.d_out + task.layout.images * task.layout.pixels * channels;
     Block<T> block(size_t(size * quads * 4));
     T* sums = block.data();
     memset(static_cast<void*>(sums), 0, size_t(size * quads * 4) * sizeof(T));
     Cells<T> cells = {};  // nearest lookups fill in the first texel only
-    for (int64_t s = 0; s < task.order.strips; s++) {
-        const int64_t begin = image * task.order.pixels + s * task.order.strip;
-        const PieceList<Record<T>>& list = task.lists_of(image * task.order.strips + s)[task.bands.first[k] + band];
+    for (int64_t s = 0; s < task.strips; s++) {
+        const int64_t begin = image * task.layout.pixels + s * task.strip_rows * task.layout.columns;
+        const PieceList<Record<T>>& list = task.lists_of(image * task.strips + s)[task.bands.first[k] + band];
         list.for_each_piece([&](const Record<T>* records, int32_t used) {
             for (int32_t r = 0; r < used; r += kLanes) {
                 const int count = used - r < kLanes ? used - r : kLanes;
@@ -354,13 +367,12 @@ template <class T> void sum_bands(const Task<T>& task, int64_t from, int64_t to,
 }
 
 template <class T> void pixels(const Task<T>& task, Arena* arenas) {
-    parallel_for(task.q.threads, task.order.images * task.order.strips, 1, [&](int worker, int64_t from, int64_t to) {
+    parallel_for(task.q.threads, task.layout.images * task.strips, 1, [&](int worker, int64_t from, int64_t to) {
         for (int64_t s = from; s < to; s++) {
-            const int64_t image = s / task.order.strips, strip = s % task.order.strips, base = image * task.order.pixels;
-            const int64_t begin = base + strip * task.order.strip, end = minimum(begin + task.order.strip, base + task.order.pixels);
-            if (task.q.channels == 3) pixel_strip<T, 3>(task, arenas[worker], image, strip, begin, end);
-            else if (task.q.channels == 4) pixel_strip<T, 4>(task, arenas[worker], image, strip, begin, end);
-            else pixel_strip<T, 0>(task, arenas[worker], image, strip, begin, end);
+            const int64_t image = s / task.strips, strip = s % task.strips;
+            if (task.q.channels == 3) pixel_strip<T, 3>(task, arenas[worker], image, strip);
+            else if (task.q.channels == 4) pixel_strip<T, 4>(task, arenas[worker], image, strip);
+            else pixel_strip<T, 0>(task, arenas[worker], image, strip);
         }
     });
 }
@@ -379,8 +391,12 @@ class Arenas {
 
 template <class T> int64_t backward(const BackwardArgs<T>& a) {
     const Query<T>& q = a.query;
-    Task<T> task{a, q, levels_of(q), order_of(q, kMostStrips), {}, {}, nullptr};
+    Task<T> task{a, q, levels_of(q), layout_of(q), {}, 0, 0, {}, nullptr};
     task.bands = bands_of(task.levels);
+    const int64_t block = kBlockRows * task.layout.columns, blocks = (task.layout.rows + kBlockRows - 1) / kBlockRows;
+    const int64_t blocks_per_strip = maximum((kStrip + block - 1) / block, (blocks + kMostStrips - 1) / kMostStrips);
+    task.strip_rows = kBlockRows * maximum(blocks_per_strip, int64_t(1));
+    task.strips = (task.layout.rows + task.strip_rows - 1) / task.strip_rows;
     const int count = task.levels.count;
     const bool handed_down = q.stack && a.d_tex && count > 1;
     bool wanted = a.d_tex != nullptr;
@@ -405,7 +421,7 @@ template <class T> int64_t backward(const BackwardArgs<T>& a) {
         }
         for (int64_t i = 0; i < kPadding; i++) next[i] = 0;
     }
-    const size_t list_count = size_t(task.order.images * task.order.strips * task.bands.total(count));
+    const size_t list_count = size_t(task.layout.images * task.strips * task.bands.total(count));
     Block<PieceList<Record<T>>> lists(list_count);
     if (list_count) memset(static_cast<void*>(lists.data()), 0, list_count * sizeof(PieceList<Record<T>>));
     task.lists = lists.data();

@@ -124,4 +124,22 @@ template <class T> RG_FN Quad<T> texel_at(const View<T>& v, const Cells<T>& cell
     return Quad<T>::load(v.texels + c + int64_t(cells.texel[0][l]) * channels);
 }
 
+// A broadcast texture serves all pixels of all images as if they were one. Pixels in narrow columns, as general queries have them, are
+// laid out in wider rows, the last of which may be shorter.
+struct Layout {
+    int64_t images, rows, columns;
+    int64_t pixels;  // per image
+};
+template <class T> Layout layout_of(const Query<T>& q) {
+    constexpr int64_t kNarrow = 4 * kLanes, kWide = 32 * kLanes;
+    const bool one = q.tex_images == 1;
+    Layout l{one ? 1 : q.images, one ? q.images * q.rows : q.rows, q.columns, 0};
+    l.pixels = l.rows * l.columns;
+    if (l.columns < kNarrow) {
+        l.columns = kWide;
+        l.rows = (l.pixels + kWide - 1) / kWide;
+    }
+    return l;
+}
+
 RG_END

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT
 // Looking up: coordinates of 16 pixels at once, then four channels of four pixels at a time.
-#include "cpu_order.h"
+#include "cpu_walk.h"
 #include "threads.h"
 
 RG_BEGIN
 namespace {
 
 constexpr int64_t kStreamFromBytes = int64_t(2) << 20;
-constexpr int64_t kMostStrips = int64_t(1) << 40;
+constexpr int64_t kPixels = 8192;  // per chunk
 
-// Colours of a batch on their way to memory, past the caches when the output is larger than these. A whole quad may be written over
-// the start of the next pixel, which is written afterwards.
+// Colours of 16 pixels on their way to memory, past the caches when the output is larger than these. A whole quad may be written over
+// the start of the next pixel of the group, which is written afterwards.
 template <class T, int kChannels> struct Colours {
     static constexpr bool kStaged = kChannels == 3 || kChannels == 4;
-    alignas(64) T staged[kStaged ? kBatch * kChannels + kLanes : 1];
+    alignas(64) T staged[kStaged ? kLanes * kChannels + kLanes : 1];
 
     RG_FN T* begin(T* out) { return kStaged ? staged : out; }
     RG_FN void put(Quad<T> x, T* to, int64_t count, const T* out_end) {
@@ -69,29 +69,33 @@ template <class T> RG_FN Quad<T> colour(const Query<T>& q, const View<T>* views,
 }
 
 // kChannels is the number of channels, or 0: any.
-template <class T, int kChannels> void forward_strip(const Query<T>& q, const Levels<T>& levels, T* out, bool stream, int64_t row, int64_t image, int64_t begin, int64_t end) {
+template <class T, int kChannels>
+void forward_part(const Query<T>& q, const Levels<T>& levels, const Layout& layout, T* out, bool stream, int64_t image, const BlockWalk& walk) {
     const int64_t channels = kChannels ? kChannels : q.channels, quads = kChannels ? 1 : levels.quads;
     const bool nearest = q.filter == kNearest, mipmapped = q.filter >= kLinearMipmapNearest, mixed = q.filter == kLinearMipmapLinear;
-    const int64_t tex_image = q.tex_images == 1 ? 0 : image;
+    const int64_t tex_image = q.tex_images == 1 ? 0 : image, base = image * layout.pixels;
     View<T> views[kMostLevels];
     for (int k = 0; k < levels.count; k++) views[k] = view_of(levels.level[k], tex_image, channels, q.boundary == kCube);
     Colours<T, kChannels> colours;
-    for_each_batch<T, kChannels>(q, levels, views, begin, end, row, true, [&](const Batch<T>& batch) {
-        T* const pixels = out + batch.first * channels;
-        const T* const out_end = pixels + batch.count * channels;
-        T* to = colours.begin(pixels);
-        for (int i = 0; i < batch.size(); i++, to += kLanes * channels) {
-            const Group<T>& g = batch.groups[i];
-            const int count = batch.count_of(i);
-            const bool uniform = !mipmapped || g.heights.uniform;
-            const bool quick = !nearest && count == kLanes && g.place.valid == 0xffff &&
-                               all_readable(views, mipmapped ? g.heights.low : nullptr, uniform, g.cells) &&
-                               (!mixed || all_readable(views, g.heights.high, uniform, g.coarser));
-            if (!quick) {
-                for (int l = 0; l < count; l++)
-                    for (int64_t c = 0; c < 4 * quads; c += 4) colours.put(colour(q, views, g, l, channels, c), to + l * channels + c, channels - c, out_end);
-                continue;
-            }
+    Ahead<T> ahead;
+    const auto locate_group = [&](auto& slot) {
+        locate(q, levels, base + slot.first, slot.count, slot.group);
+        fetch_group<T, kChannels>(views, slot.group, q.filter);
+        fetch_rows<2>(q.uv, base + slot.first);
+        if (q.uv_da) fetch_rows<4>(q.uv_da, base + slot.first);
+    };
+    ahead.run(walk, locate_group, [&](const auto& slot) {
+        const Group<T>& g = slot.group;
+        T* const pixels = out + (base + slot.first) * channels;
+        const T* const out_end = pixels + slot.count * channels;
+        T* const to = colours.begin(pixels);
+        const bool quick = !nearest && slot.count == kLanes && g.place.valid == 0xffff &&
+                           all_readable(views, mipmapped ? g.heights.low : nullptr, !mipmapped || g.heights.uniform, g.cells) &&
+                           (!mixed || all_readable(views, g.heights.high, g.heights.uniform, g.coarser));
+        if (!quick) {
+            for (int l = 0; l < slot.count; l++)
+                for (int64_t c = 0; c < 4 * quads; c += 4) colours.put(colour(q, views, g, l, channels, c), to + l * channels + c, channels - c, out_end);
+        } else {
             // The last channels first: what runs over the end of a pixel is then overwritten by the next one's first.
             for (int64_t c = 4 * (quads - 1); c >= 0; c -= 4) {
                 const auto four = [&](int k, Lanes<T> x) {
@@ -106,7 +110,7 @@ template <class T, int kChannels> void forward_strip(const Query<T>& q, const Le
                 four(3, four_colours<3>(views, g, mipmapped, mixed, channels, c));
             }
         }
-        colours.finish(pixels, batch.count, stream);
+        colours.finish(pixels, slot.count, stream);
     });
     stream_fence();
 }
@@ -116,15 +120,17 @@ template <class T, int kChannels> void forward_strip(const Query<T>& q, const Le
 template <class T> int64_t forward(const ForwardArgs<T>& a) {
     const Query<T>& q = a.query;
     const Levels<T> levels = levels_of(q);
-    const Order order = order_of(q, kMostStrips);
-    const bool stream = order.images * order.pixels * q.channels * int64_t(sizeof(T)) >= kStreamFromBytes;
-    parallel_for(q.threads, order.images * order.strips, 1, [&](int, int64_t from, int64_t to) {
+    const Layout layout = layout_of(q);
+    const bool stream = layout.images * layout.pixels * q.channels * int64_t(sizeof(T)) >= kStreamFromBytes;
+    const int64_t across = minimum((layout.columns + kLanes - 1) / kLanes * kLanes, kPixels / kBlockRows);
+    const int64_t parts = (layout.columns + across - 1) / across, blocks = (layout.rows + kBlockRows - 1) / kBlockRows;
+    parallel_for(q.threads, layout.images * blocks * parts, 1, [&](int, int64_t from, int64_t to) {
         for (int64_t s = from; s < to; s++) {
-            const int64_t image = s / order.strips, base = image * order.pixels;
-            const int64_t begin = base + s % order.strips * order.strip, end = minimum(begin + order.strip, base + order.pixels);
-            if (q.channels == 3) forward_strip<T, 3>(q, levels, a.out, stream, order.row, image, begin, end);
-            else if (q.channels == 4) forward_strip<T, 4>(q, levels, a.out, stream, order.row, image, begin, end);
-            else forward_strip<T, 0>(q, levels, a.out, stream, order.row, image, begin, end);
+            const int64_t image = s / (blocks * parts), row = s / parts % blocks * kBlockRows, column = s % parts * across;
+            const BlockWalk walk(layout, row, minimum(row + kBlockRows, layout.rows), column, minimum(column + across, layout.columns));
+            if (q.channels == 3) forward_part<T, 3>(q, levels, layout, a.out, stream, image, walk);
+            else if (q.channels == 4) forward_part<T, 4>(q, levels, layout, a.out, stream, image, walk);
+            else forward_part<T, 0>(q, levels, layout, a.out, stream, image, walk);
         }
     });
     return 0;
