@@ -183,6 +183,36 @@ template <int k, class T> RG_FN Lanes<T> spread(Lanes<T> a) {
     }
     return r;
 }
+// Lanes k, 4 + k, 8 + k and 12 + k, each in all four channels of its pixel.
+template <int k, class T> RG_FN Lanes<T> spread_each(Lanes<T> a) {
+    constexpr int w = Lanes<T>::kWidth;
+    if constexpr (w >= 4) {
+        typename Lanes<typename Lanes<T>::Integer>::Part from;
+        for (int i = 0; i < w; i++) from[i] = i / 4 * 4 + k;
+        for (int q = 0; q < Lanes<T>::kParts; q++) a.p[q] = __builtin_shuffle(a.p[q], from);
+        return a;
+    }
+    alignas(64) T values[kLanes];
+    a.store(values);
+    return join_quads(Quad<T>(values[k]), Quad<T>(values[4 + k]), Quad<T>(values[8 + k]), Quad<T>(values[12 + k]));
+}
+// The sum over the channels of 16 pixels: pixel 4g + k is group g of p[k].
+template <class T> RG_FN Lanes<T> sums_of_channels(const Lanes<T> (&p)[4]) {
+    Lanes<T> x = p[0], y = p[1], z = p[2], w = p[3];
+#if defined(__SSE2__)
+    if constexpr (sizeof(T) == 4) {
+        transpose_groups(x, y, z, w);
+        return (x + y) + (z + w);
+    }
+#endif
+    alignas(64) T values[4][kLanes], sums[kLanes];
+    for (int k = 0; k < 4; k++) p[k].store(values[k]);
+    for (int l = 0; l < kLanes; l++) {
+        const T* const v = values[l % 4] + l / 4 * 4;
+        sums[l] = (v[0] + v[1]) + (v[2] + v[3]);
+    }
+    return Lanes<T>::load(sums);
+}
 // Drops the fourth channel of four pixels: 12 numbers one behind the other, and up to 4 of no meaning behind them.
 template <class T> RG_FN void store_threes(Lanes<T> a, T* to) {
     constexpr int w = Lanes<T>::kWidth;
@@ -272,22 +302,6 @@ template <class T, class Rows> RG_FN void store_columns(Columns4<T> c, int count
         T* row = to(l);
         row[0] = c.x[l]; row[1] = c.y[l]; row[2] = c.z[l]; row[3] = c.w[l];
     }
-}
-// Past the caches; `to` is aligned to 16 bytes, `from` to 64. Whole lines go at once where the processor can: a quarter of the instructions.
-RG_FN void stream_copy(const void* from, void* to, size_t bytes) {
-#if defined(__SSE2__) && !defined(RASTERGRAD_SANITIZE)
-    const char* a = static_cast<const char*>(from);
-    char* b = static_cast<char*>(to);
-    const char* const end = a + bytes;
-#if RG_VECTOR_BYTES == 64
-    if (reinterpret_cast<uintptr_t>(b) % 64 == 0)
-        for (; a + 64 <= end; a += 64, b += 64) _mm512_stream_ps(reinterpret_cast<float*>(b), _mm512_load_ps(a));
-#endif
-    for (; a + 16 <= end; a += 16, b += 16) _mm_stream_ps(reinterpret_cast<float*>(b), _mm_load_ps(reinterpret_cast<const float*>(a)));
-    if (a < end) memcpy(b, a, size_t(end - a));
-#else
-    memcpy(to, from, bytes);
-#endif
 }
 // Streaming stores become visible to other threads only after this.
 RG_FN void stream_fence() {

@@ -6,12 +6,11 @@
 RG_BEGIN
 namespace {
 
-// Sixteen pixels: neighbours, or the listed ones.
+// Sixteen neighbouring pixels; lanes beyond `count` repeat the last.
 struct Pixels {
     int64_t first;
-    int count;            // of neighbours; lanes beyond repeat the last
-    const int64_t* list;  // null: neighbours
-    RG_FN int64_t operator[](int l) const { return list ? list[l] : first + (l < count ? l : count - 1); }
+    int count;
+    RG_FN int64_t operator[](int l) const { return first + (l < count ? l : count - 1); }
 };
 
 // Columns of an array of rows, one row per pixel.
@@ -25,7 +24,7 @@ template <class T, int kColumns> RG_FN void load_rows(const T* from, const Pixel
         columns[3] = c.w;
         return;
     }
-    if (!pixels.list && pixels.count == kLanes) {
+    if (pixels.count == kLanes) {
         const T* rows = from + pixels.first * kColumns;
         for (int l = 0; l < kLanes; l++)
             for (int k = 0; k < kColumns; k++) values[k][l] = rows[l * kColumns + k];
@@ -169,7 +168,7 @@ template <class T> RG_FN void find_heights(Lanes<T> level, int64_t filter, int d
 
 template <class T> void locate(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g) {
     using F = Lanes<T>;
-    const Pixels at = {first, count, nullptr};
+    const Pixels at = {first, count};
     find_place(q.boundary, q.uv, at, g.place);
     if (q.filter < kLinearMipmapNearest) {
         find_cells(g.place, q.boundary, q.filter == kNearest, F(levels.widths[0]), F(levels.heights[0]), g.cells);
@@ -192,16 +191,16 @@ template <class T> void locate(const Query<T>& q, const Levels<T>& levels, int64
         find_cells(g.place, q.boundary, false, sizes_at(levels.widths, g.heights.high, uniform), sizes_at(levels.heights, g.heights.high, uniform), g.coarser);
 }
 
-template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, const int64_t (&pixels)[kLanes], Cells<T>& cells) {
+template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, int64_t first, int count, Cells<T>& cells) {
     using F = Lanes<T>;
     Place<T> place;
-    find_place(q.boundary, q.uv, Pixels{0, kLanes, pixels}, place);
+    find_place(q.boundary, q.uv, Pixels{first, count}, place);
     find_cells(place, q.boundary, q.filter == kNearest, F(levels.widths[k]), F(levels.heights[k]), cells);
 }
 
 template void locate<float>(const Query<float>&, const Levels<float>&, int64_t, int, Group<float>&);
 template void locate<double>(const Query<double>&, const Levels<double>&, int64_t, int, Group<double>&);
-template void locate_in_level<float>(const Query<float>&, const Levels<float>&, int, const int64_t (&)[kLanes], Cells<float>&);
-template void locate_in_level<double>(const Query<double>&, const Levels<double>&, int, const int64_t (&)[kLanes], Cells<double>&);
+template void locate_in_level<float>(const Query<float>&, const Levels<float>&, int, int64_t, int, Cells<float>&);
+template void locate_in_level<double>(const Query<double>&, const Levels<double>&, int, int64_t, int, Cells<double>&);
 
 RG_END

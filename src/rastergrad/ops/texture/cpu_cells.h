@@ -66,8 +66,8 @@ template <class T> struct Group {
 };
 // Coordinates, levels and texels of the pixels first .. first + count; lanes beyond repeat the last pixel.
 template <class T> void locate(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g);
-// The texels in level k of 16 pixels.
-template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, const int64_t (&pixels)[kLanes], Cells<T>& cells);
+// The texels in level k of the same pixels.
+template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, int64_t first, int count, Cells<T>& cells);
 
 template <class T> __attribute__((noinline)) Quad<T> load_few(const T* from, int64_t count) {
     T four[4] = {0, 0, 0, 0};
@@ -116,6 +116,14 @@ template <class T> RG_FN Cell<Quad<T>> cell_at(const View<T>& v, const Cells<T>&
     const T* base = v.texels + c;
     return {Quad<T>::load(base + int64_t(cells.texel[0][l]) * channels), Quad<T>::load(base + int64_t(cells.texel[1][l]) * channels),
             Quad<T>::load(base + int64_t(cells.texel[2][l]) * channels), Quad<T>::load(base + int64_t(cells.texel[3][l]) * channels)};
+}
+
+// Whether all texels of all lanes exist and can be read four channels at a time.
+template <class T> RG_FN bool all_readable(const View<T>* views, const int32_t* level, bool uniform, const Cells<T>& cells) {
+    if (uniform) return all(Lanes<Index<T>>::load(cells.highest) < Lanes<Index<T>>(views[level ? level[0] : 0].readable));
+    bool readable = true;
+    for (int l = 0; l < kLanes; l++) readable &= cells.highest[l] < views[level[l]].readable;
+    return readable;
 }
 
 // The same of the one texel of nearest filtering.

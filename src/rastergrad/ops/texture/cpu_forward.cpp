@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Looking up: coordinates of 16 pixels at once, then four channels of four pixels at a time.
 #include "cpu_walk.h"
+#include "stream.h"
 #include "threads.h"
 
 RG_BEGIN
 namespace {
 
-constexpr int64_t kStreamFromBytes = int64_t(2) << 20;
 constexpr int64_t kPixels = 8192;  // per chunk
 
 // Colours of 16 pixels on their way to memory, past the caches when the output is larger than these. A whole quad may be written over
@@ -23,7 +23,7 @@ template <class T, int kChannels> struct Colours {
     RG_FN void finish(T* out, int count, bool stream) {
         if constexpr (!kStaged) return;
         const size_t bytes = size_t(count) * kChannels * sizeof(T);
-        if (stream && reinterpret_cast<uintptr_t>(out) % 16 == 0) stream_copy(staged, out, bytes);
+        if (stream) stream_bytes(reinterpret_cast<char*>(out), reinterpret_cast<const char*>(staged), bytes);
         else memcpy(out, staged, bytes);
     }
 };
@@ -47,14 +47,6 @@ RG_FN Lanes<T> four_colours(const View<T>* views, const Group<T>& g, bool mipmap
     for (int r = 0; r < 4; r++) from[r] = views[g.heights.high[4 * k + r]].texels + c;
     const Lanes<T> f = spread<k>(Lanes<T>::load(g.heights.f));
     return select(f == Lanes<T>(T(0)), x, between_levels(x, four_blends<k>(from, g.coarser, channels), f));
-}
-
-// Whether all texels of all lanes exist and can be read four channels at a time.
-template <class T> RG_FN bool all_readable(const View<T>* views, const int32_t* level, bool uniform, const Cells<T>& cells) {
-    if (uniform) return all(Lanes<Index<T>>::load(cells.highest) < Lanes<Index<T>>(views[level ? level[0] : 0].readable));
-    bool readable = true;
-    for (int l = 0; l < kLanes; l++) readable &= cells.highest[l] < views[level[l]].readable;
-    return readable;
 }
 
 // One lane, whatever it is.
@@ -121,7 +113,7 @@ template <class T> int64_t forward(const ForwardArgs<T>& a) {
     const Query<T>& q = a.query;
     const Levels<T> levels = levels_of(q);
     const Layout layout = layout_of(q);
-    const bool stream = layout.images * layout.pixels * q.channels * int64_t(sizeof(T)) >= kStreamFromBytes;
+    const bool stream = layout.images * layout.pixels * q.channels * int64_t(sizeof(T)) >= kStreamBytes;
     const int64_t across = minimum((layout.columns + kLanes - 1) / kLanes * kLanes, kPixels / kBlockRows);
     const int64_t parts = (layout.columns + across - 1) / across, blocks = (layout.rows + kBlockRows - 1) / kBlockRows;
     parallel_for(q.threads, layout.images * blocks * parts, 1, [&](int, int64_t from, int64_t to) {

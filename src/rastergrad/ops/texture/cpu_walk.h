@@ -43,8 +43,9 @@ template <class T> class Ahead {
   public:
     struct Slot {
         Group<T> group;
-        int64_t first;
+        int64_t first;    // pixel of its image
         int count;
+        unsigned active;  // lanes that matter: for callers
     };
     // Calls visit(slot) for every group in order; locate_group(slot) has been called for it and the next ones before.
     template <class Locate, class Visit> RG_FN void run(BlockWalk walk, Locate&& locate_group, Visit&& visit) {
