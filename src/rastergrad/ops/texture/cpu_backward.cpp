@@ -164,7 +164,7 @@ template <class T, int kChannels> void pixel_strip(const Task<T>& task, Arena& a
             if (!mipmapped) {
                 note(task, lists, arena, 0, g.cells, Record{at, uint16_t(active), kWhole});
             } else {
-                if (mixed) memcpy(task.fractions + first, g.heights.f, size_t(slot.count) * sizeof(T));
+                if (mixed) store_first(Lanes<T>::load(g.heights.f), slot.count, task.fractions + first);
                 note_levels(task, lists, arena, g.heights.low, g.heights.uniform, g.cells, Record{at, uint16_t(active), mixed ? kFiner : kWhole});
                 if (between) note_levels(task, lists, arena, g.heights.high, g.heights.uniform, g.coarser, Record{at, uint16_t(between), kCoarser});
             }
@@ -288,7 +288,7 @@ template <class T> int64_t backward(const BackwardArgs<T>& a) {
     Block<PieceList<Record>> lists(list_count);
     if (list_count) memset(static_cast<void*>(lists.data()), 0, list_count * sizeof(PieceList<Record>));
     task.lists = lists.data();
-    Block<T> fractions(q.filter == kLinearMipmapLinear ? size_t(task.layout.images * task.layout.pixels) : 0);
+    Block<T> fractions(q.filter == kLinearMipmapLinear ? size_t(task.layout.images * task.layout.pixels + kLanes) : 0);
     task.fractions = fractions.data();
     pixels(task, arenas.first);
     if (!handed_down) {

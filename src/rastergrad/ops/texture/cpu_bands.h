@@ -48,7 +48,7 @@ template <class T> struct Task {
     int64_t strip_rows, strips;      // rows per strip, strips per image
     T* d_level[kMostLevels];         // where gradients of levels go; null: not wanted
     PieceList<Record>* lists;        // [images][strips][bands]; null: no texel gradients wanted
-    T* fractions;                    // between two levels, of every pixel; where levels are mixed and texel gradients wanted
+    T* fractions;                    // between two levels, of every pixel and kLanes more; where levels are mixed and texel gradients wanted
 
     PieceList<Record>* lists_of(int64_t strip_number) const { return lists + strip_number * bands.total(levels.count); }
     int64_t strip_begin(int64_t image, int64_t strip) const { return image * layout.pixels + strip * strip_rows * layout.columns; }
@@ -129,9 +129,8 @@ RG_FN void add_record(const Task<T>& task, int k, int64_t begin, Record record, 
     alignas(64) T weights[kLanes];
     Lanes<T> weight(T(1));
     if (record.weight != kWhole) {
-        T f[kLanes] = {};
-        memcpy(f, task.fractions + first, size_t(count) * sizeof(T));
-        weight = record.weight == kCoarser ? Lanes<T>::load(f) : Lanes<T>(T(1)) - Lanes<T>::load(f);
+        const Lanes<T> f = Lanes<T>::load(task.fractions + first);
+        weight = record.weight == kCoarser ? f : Lanes<T>(T(1)) - f;
     }
     weight.store(weights);
     const bool nearest = q.filter == kNearest;

@@ -21,6 +21,12 @@ template <class T, int kColumns> RG_FN void store_rows(const Lanes<T> (&columns)
         for (int k = 0; k < kColumns; k++) to[l * kColumns + k] = values[k][l];
 }
 
+// Not by memcpy: of up to 64 bytes gcc makes a string instruction, which takes longer than everything around it.
+template <class T> RG_FN void store_first(Lanes<T> x, int count, T* to) {
+    if (count == kLanes) return x.store(to);
+    for (int l = 0; l < count; l++) to[l] = x[l];
+}
+
 // Where 16 pixels look: s and t in the range of their boundary mode.
 template <class T> struct Place {
     Lanes<T> s, t;

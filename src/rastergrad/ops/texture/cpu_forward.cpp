@@ -24,6 +24,7 @@ template <class T, int kChannels> struct Colours {
         if constexpr (!kStaged) return;
         const size_t bytes = size_t(count) * kChannels * sizeof(T);
         if (stream) stream_bytes(reinterpret_cast<char*>(out), reinterpret_cast<const char*>(staged), bytes);
+        else if (count == kLanes) memcpy(out, staged, sizeof(T) * kLanes * kChannels);
         else memcpy(out, staged, bytes);
     }
 };

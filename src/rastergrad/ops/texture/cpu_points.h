@@ -19,12 +19,20 @@ template <class T> RG_FN Vec3<Lanes<T>> zero_unless_finite(Vec3<Lanes<T>> v) {
     return {select(use, v.x, zero), select(use, v.y, zero), select(use, v.z, zero)};
 }
 
+template <class T> RG_FN void clear_rows(T* to, int64_t width, int64_t first, int count) {
+    if (!to) return;
+    to += width * first;
+    if (count == kLanes)
+        for (int64_t k = 0; k < width; k++) Lanes<T>(T(0)).store(to + k * kLanes);
+    else
+        for (int64_t k = 0; k < width * count; k++) to[k] = 0;
+}
 // Those of pixels that nothing depends on.
 template <class T> RG_FN void clear_point_gradients(const BackwardArgs<T>& a, int64_t first, int count) {
     const int64_t axes = a.query.boundary == kCube ? 3 : 2;
-    if (a.d_uv) memset(static_cast<void*>(a.d_uv + axes * first), 0, size_t(axes * count) * sizeof(T));
-    if (a.d_uv_da) memset(static_cast<void*>(a.d_uv_da + 2 * axes * first), 0, size_t(2 * axes * count) * sizeof(T));
-    if (a.d_bias) memset(static_cast<void*>(a.d_bias + first), 0, size_t(count) * sizeof(T));
+    clear_rows(a.d_uv, axes, first, count);
+    clear_rows(a.d_uv_da, 2 * axes, first, count);
+    clear_rows(a.d_bias, 1, first, count);
 }
 
 // Gradients of uv, uv_da and bias for 16 pixels from the sums over channels.
