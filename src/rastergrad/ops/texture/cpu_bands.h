@@ -113,53 +113,83 @@ template <class T> Cell<Quad<T>> share_corner(Cell<Quad<T>> d, const Cells<T>& c
 
 template <class T> RG_FN void add_texel(T* to, Quad<T> d) { (Quad<T>::load(to) + d).store(to); }
 
-// Adds the pixels of one record to the sums of a band of level k. kChannels is the number of channels, or 0: any.
-template <class T, int kChannels>
-RG_FN void add_record(const Task<T>& task, int k, int64_t begin, Record record, int64_t first_row, int64_t end_row, T* sums) {
-    using I = Lanes<Index<T>>;
-    const Query<T>& q = task.q;
-    const Level<T>& level = task.levels.level[k];
-    const int64_t channels = kChannels ? kChannels : q.channels, width = kChannels ? 4 : 4 * task.levels.quads;
-    const int64_t first_texel = first_row * level.width, size = (end_row - first_row) * level.width;
-    const T* const d_out_end = task.args.d_out + task.layout.images * task.layout.pixels * channels;
-    const int64_t first = begin + record.first;
-    const int count = 32 - __builtin_clz(unsigned(record.lanes));
-    Cells<T> cells;
-    locate_in_level(q, task.levels, k, first, count, cells);
-    alignas(64) T weights[kLanes];
-    Lanes<T> weight(T(1));
-    if (record.weight != kWhole) {
-        const Lanes<T> f = Lanes<T>::load(task.fractions + first);
-        weight = record.weight == kCoarser ? f : Lanes<T>(T(1)) - f;
-    }
-    weight.store(weights);
-    const bool nearest = q.filter == kNearest;
-    // Nothing that is missing, on another face or in another band.
-    const I top = I::load(cells.row[0]), bottom = I::load(cells.row[1]), begin_row = I(Index<T>(first_row)), last_row = I(Index<T>(end_row - 1));
-    const auto inside = (top >= begin_row) & (top <= last_row) & (bottom >= begin_row) & (bottom <= last_row) & (I::load(cells.highest) < I(kNoCell<T>));
-    const unsigned all_inside = nearest ? 0 : mask_bits(inside);
-    for (unsigned left = record.lanes; left; left &= left - 1) {
-        const int l = __builtin_ctz(left);
-        const T* d_pixel = task.args.d_out + (first + l) * channels;
-        T* at[4];
-        for (int corner = 0; corner < 4; corner++) at[corner] = sums + (int64_t(cells.texel[corner][l]) - first_texel) * width;
-        for (int64_t c = 0; c < width; c += 4) {
-            const Quad<T> d = Quad<T>(weights[l]) * load_before(d_pixel + c, channels - c, d_out_end);
-            Cell<Quad<T>> e = nearest ? Cell<Quad<T>>{d, d, d, d} : bilinear_adjoint(Quad<T>(cells.a[l]), Quad<T>(cells.b[l]), d);
-            if (__builtin_expect(all_inside >> l & 1, 1)) {
-                add_texel(at[0] + c, e.t00);
-                add_texel(at[1] + c, e.t10);
-                add_texel(at[2] + c, e.t01);
-                add_texel(at[3] + c, e.t11);
-                continue;
-            }
-            if (q.boundary == kCube && cells.highest[l] == kNoCell<T> && !nearest) e = share_corner(e, cells, l);
-            const Quad<T> parts[4] = {e.t00, e.t10, e.t01, e.t11};
-            for (int corner = 0; corner < (nearest ? 1 : 4); corner++)
-                if (uint64_t(int64_t(cells.texel[corner][l]) - first_texel) < uint64_t(size)) add_texel(at[corner] + c, parts[corner]);
+// A band of a level while it is summed. kChannels is the number of channels, or 0: any.
+template <class T, int kChannels> class BandSums {
+  public:
+    BandSums(const Task<T>& task, int k, int64_t first_row, int64_t end_row, T* sums)
+        : task_(task), k_(k), first_row_(first_row), end_row_(end_row), sums_(sums) {}
+
+    RG_FN void add(int64_t begin, Record record) {
+        const int64_t first = begin + record.first;
+        alignas(64) T weights[kLanes];
+        Lanes<T> weight(T(1));
+        if (record.weight != kWhole) {
+            const Lanes<T> f = Lanes<T>::load(task_.fractions + first);
+            weight = record.weight == kCoarser ? f : Lanes<T>(T(1)) - f;
+        }
+        weight.store(weights);
+        if (__builtin_popcount(record.lanes) >= kFew) return add_pixels({first, 32 - __builtin_clz(unsigned(record.lanes)), nullptr}, record.lanes, weights);
+        for (unsigned left = record.lanes; left; left &= left - 1) {
+            const int l = __builtin_ctz(left);
+            pixels_[waiting_] = first + l;
+            weights_[waiting_++] = weights[l];
+            if (waiting_ == kLanes) finish();
         }
     }
-}
+    // What still waits.
+    RG_FN void finish() {
+        for (int l = waiting_; l < kLanes; l++) pixels_[l] = pixels_[0];
+        if (waiting_) add_pixels({0, kLanes, pixels_}, (1u << waiting_) - 1, weights_);
+        waiting_ = 0;
+    }
+
+  private:
+    static constexpr int kFew = 4;  // pixels: fewer wait until there are sixteen to be located at once
+    const Task<T>& task_;
+    const int k_;
+    const int64_t first_row_, end_row_;
+    T* const sums_;
+    int waiting_ = 0;
+    int64_t pixels_[kLanes];
+    T weights_[kLanes];
+
+    void add_pixels(const PixelNumbers& at, unsigned lanes, const T* weights) {
+        using I = Lanes<Index<T>>;
+        const Query<T>& q = task_.q;
+        const Level<T>& level = task_.levels.level[k_];
+        const int64_t channels = kChannels ? kChannels : q.channels, width = kChannels ? 4 : 4 * task_.levels.quads;
+        const int64_t first_texel = first_row_ * level.width, size = (end_row_ - first_row_) * level.width;
+        const T* const d_out_end = task_.args.d_out + task_.layout.images * task_.layout.pixels * channels;
+        const bool nearest = q.filter == kNearest;
+        Cells<T> cells;
+        locate_in_level(q, task_.levels, k_, at, cells);
+        unsigned all_inside = 0;  // nothing that is missing, on another face or in another band
+        if (!nearest) {
+            const I top = I::load(cells.row[0]), bottom = I::load(cells.row[1]), begin = I(Index<T>(first_row_)), last = I(Index<T>(end_row_ - 1));
+            all_inside = mask_bits((top >= begin) & (top <= last) & (bottom >= begin) & (bottom <= last) & (I::load(cells.highest) < I(kNoCell<T>)));
+        }
+        for (unsigned left = lanes; left; left &= left - 1) {
+            const int l = __builtin_ctz(left);
+            const T* d_pixel = task_.args.d_out + at[l] * channels;
+            const auto sums_at = [&](int corner) { return sums_ + (int64_t(cells.texel[corner][l]) - first_texel) * width; };
+            for (int64_t c = 0; c < width; c += 4) {
+                const Quad<T> d = Quad<T>(weights[l]) * load_before(d_pixel + c, channels - c, d_out_end);
+                Cell<Quad<T>> e = nearest ? Cell<Quad<T>>{d, d, d, d} : bilinear_adjoint(Quad<T>(cells.a[l]), Quad<T>(cells.b[l]), d);
+                if (__builtin_expect(all_inside >> l & 1, 1)) {
+                    add_texel(sums_at(0) + c, e.t00);
+                    add_texel(sums_at(1) + c, e.t10);
+                    add_texel(sums_at(2) + c, e.t01);
+                    add_texel(sums_at(3) + c, e.t11);
+                    continue;
+                }
+                if (q.boundary == kCube && !nearest && cells.highest[l] == kNoCell<T>) e = share_corner(e, cells, l);
+                const Quad<T> parts[4] = {e.t00, e.t10, e.t01, e.t11};
+                for (int corner = 0; corner < (nearest ? 1 : 4); corner++)
+                    if (uint64_t(int64_t(cells.texel[corner][l]) - first_texel) < uint64_t(size)) add_texel(sums_at(corner) + c, parts[corner]);
+            }
+        }
+    }
+};
 
 // The gradient of one band of level k of one image; `coarser` is the finished gradient of level k + 1, to be handed down, or null.
 template <class T, int kChannels> void sum_band(const Task<T>& task, int64_t image, int k, int64_t band, const T* coarser) {
@@ -173,6 +203,7 @@ template <class T, int kChannels> void sum_band(const Task<T>& task, int64_t ima
     Block<T> block(size_t(size * quads * 4));
     T* sums = block.data();
     memset(static_cast<void*>(sums), 0, size_t(size * quads * 4) * sizeof(T));
+    BandSums<T, kChannels> band_sums(task, k, first_row, end_row, sums);
     for (int64_t s = 0; s < task.strips; s++) {
         const int64_t begin = task.strip_begin(image, s);
         const PieceList<Record>& list = task.lists_of(image * task.strips + s)[task.bands.first[k] + band];
@@ -181,10 +212,11 @@ template <class T, int kChannels> void sum_band(const Task<T>& task, int64_t ima
                 const int64_t later = begin + records[minimum(r + kAhead, used - 1)].first;
                 for (int64_t line = 0; line < kLanes * point_bytes; line += 64) fetch(q.uv, later * point_bytes + line);
                 for (int64_t line = 0; line < kLanes * colour_bytes; line += 64) fetch(task.args.d_out, later * colour_bytes + line);
-                add_record<T, kChannels>(task, k, begin, records[r], first_row, end_row, sums);
+                band_sums.add(begin, records[r]);
             }
         });
     }
+    band_sums.finish();
     T* to = task.d_level[k] + (image * level.texels_per_image + first_texel) * channels;
     T* const to_end = to + size * channels;
     const bool halve_rows = level.height > 1, halve_columns = level.width > 1;

@@ -27,6 +27,14 @@ template <class T> RG_FN void store_first(Lanes<T> x, int count, T* to) {
     for (int l = 0; l < count; l++) to[l] = x[l];
 }
 
+// Sixteen pixels: neighbours, or the listed ones. Lanes beyond `count` repeat the last neighbour.
+struct PixelNumbers {
+    int64_t first;
+    int count;
+    const int64_t* list;  // null: neighbours
+    RG_FN int64_t operator[](int l) const { return list ? list[l] : first + (l < count ? l : count - 1); }
+};
+
 // Where 16 pixels look: s and t in the range of their boundary mode.
 template <class T> struct Place {
     Lanes<T> s, t;
@@ -72,8 +80,8 @@ template <class T> struct Group {
 };
 // Coordinates, levels and texels of the pixels first .. first + count; lanes beyond repeat the last pixel.
 template <class T> void locate(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g);
-// The texels in level k of the same pixels.
-template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, int64_t first, int count, Cells<T>& cells);
+// The texels in level k.
+template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, const PixelNumbers& at, Cells<T>& cells);
 
 template <class T> __attribute__((noinline)) Quad<T> load_few(const T* from, int64_t count) {
     T four[4] = {0, 0, 0, 0};

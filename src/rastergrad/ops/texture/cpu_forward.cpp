@@ -10,23 +10,28 @@ namespace {
 constexpr int64_t kPixels = 8192;  // per chunk
 
 // Colours of 16 pixels on their way to memory, past the caches when the output is larger than these. A whole quad may be written over
-// the start of the next pixel of the group, which is written afterwards.
-template <class T, int kChannels> struct Colours {
-    static constexpr bool kStaged = kChannels == 3 || kChannels == 4;
-    alignas(64) T staged[kStaged ? kLanes * kChannels + kLanes : 1];
-
-    RG_FN T* begin(T* out) { return kStaged ? staged : out; }
-    RG_FN void put(Quad<T> x, T* to, int64_t count, const T* out_end) {
-        if (kStaged || to + 4 <= out_end) x.store(to);
+// the start of the next pixel of the group, which is written afterwards; up to four channels are collected first, so that no quad
+// needs a look at where the group ends.
+template <class T, int kChannels> class Colours {
+  public:
+    explicit Colours(int64_t channels) : channels_(kChannels ? kChannels : channels), staged_(channels_ <= 4) {}
+    RG_FN T* begin(T* out) { return staged_ ? rows_ : out; }
+    RG_FN void put(Quad<T> x, T* to, int64_t count, const T* group_end) {
+        if (staged_ || to + 4 <= group_end) x.store(to);
         else store_some(x, to, count);
     }
     RG_FN void finish(T* out, int count, bool stream) {
-        if constexpr (!kStaged) return;
-        const size_t bytes = size_t(count) * kChannels * sizeof(T);
-        if (stream) stream_bytes(reinterpret_cast<char*>(out), reinterpret_cast<const char*>(staged), bytes);
-        else if (count == kLanes) memcpy(out, staged, sizeof(T) * kLanes * kChannels);
-        else memcpy(out, staged, bytes);
+        if (!staged_) return;
+        const size_t bytes = size_t(count * channels_) * sizeof(T);
+        if (stream) stream_bytes(reinterpret_cast<char*>(out), reinterpret_cast<const char*>(rows_), bytes);
+        else if (kChannels && count == kLanes) memcpy(out, rows_, sizeof(T) * kLanes * kChannels);
+        else memcpy(out, rows_, bytes);
     }
+
+  private:
+    const int64_t channels_;
+    const bool staged_;
+    alignas(64) T rows_[kLanes * 5];
 };
 
 // Four pixels, from lane 4k on, of the four texels of each.
@@ -69,7 +74,7 @@ void forward_part(const Query<T>& q, const Levels<T>& levels, const Layout& layo
     const int64_t tex_image = q.tex_images == 1 ? 0 : image, base = image * layout.pixels;
     View<T> views[kMostLevels];
     for (int k = 0; k < levels.count; k++) views[k] = view_of(levels.level[k], tex_image, channels, q.boundary == kCube);
-    Colours<T, kChannels> colours;
+    Colours<T, kChannels> colours(channels);
     Ahead<T> ahead;
     const auto locate_group = [&](auto& slot) {
         locate(q, levels, base + slot.first, slot.count, slot.group);
