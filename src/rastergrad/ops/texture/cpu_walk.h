@@ -73,7 +73,12 @@ RG_FN void fetch(const void* base, int64_t bytes) {
 // Lines under the texels of one pixel, up to four of each texel: the processor itself goes on from there. Columns of small texels share lines.
 template <class T, int kChannels> RG_FN void fetch_texels(const View<T>& v, const Cells<T>& cells, int l, bool nearest) {
     const int64_t bytes = (kChannels ? kChannels : v.channels) * int64_t(sizeof(T));
-    for (int k = 0; k < (nearest ? 1 : 4); k += bytes <= 16 ? 2 : 1)
+    if (bytes <= 16) {
+        fetch(v.texels, int64_t(cells.texel[0][l]) * bytes);
+        if (!nearest) fetch(v.texels, int64_t(cells.texel[2][l]) * bytes);
+        return;
+    }
+    for (int k = 0; k < (nearest ? 1 : 4); k++)
         for (int64_t line = 0; line < bytes && line < 256; line += 64) fetch(v.texels, int64_t(cells.texel[k][l]) * bytes + line);
 }
 template <class T, int kChannels> RG_FN void fetch_group(const View<T>* views, const Group<T>& g, int64_t filter) {
