@@ -289,6 +289,30 @@ def test_same_bits_for_every_thread_count(filter_mode: str, boundary_mode: str) 
             assert torch.equal(d, runs[0][1][name]), name
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("filter_mode", FILTER_MODES)
+@pytest.mark.parametrize("boundary_mode", ["wrap", "zero", "cube"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_wide_images_and_lists_of_queries_see_the_same(
+    channels: int, filter_mode: str, boundary_mode: str, dtype: torch.dtype
+) -> None:
+    """Images are walked in blocks of columns, here with a rest; lists of queries in memory order."""
+    cube = boundary_mode == "cube"
+    sizes = {"side": (64, 64), "pixels": (90, 203), "n": 2, "channels": channels, "dtype": dtype}
+    image = random_query(13, cube=cube, **sizes)
+    row = {k: x if k == "tex" else x.flatten(1, 2).unsqueeze(2) for k, x in image.items()}
+    options = {"filter_mode": filter_mode, "boundary_mode": boundary_mode}
+    upstream = torch.rand(2, 90, 203, channels, dtype=dtype, generator=torch.Generator().manual_seed(3))
+    out, grads = result(image, None, options, upstream=upstream)
+    out_row, grads_row = result(row, None, options, upstream=upstream.flatten(1, 2).unsqueeze(2))
+    assert torch.equal(out.flatten(1, 2), out_row.flatten(1, 2))
+    for name, d in grads.items():
+        if name == "tex":
+            assert_gradients_close(d, grads_row[name], dtype=dtype, what=name)
+        else:
+            assert torch.equal(d.flatten(), grads_row[name].flatten()), name
+
+
 @pytest.mark.parametrize("boundary_mode", BOUNDARY_MODES)
 def test_a_broadcast_texture_collects_over_images(boundary_mode: str) -> None:
     inputs = random_query(12, cube=boundary_mode == "cube", n=3, tex_images=1)

@@ -20,9 +20,13 @@ using uint64_t = unsigned long long;
 #endif
 
 // Everything inline lives inside the namespace of its instruction set: the linker merges equal inline functions of
-// different files, and an old processor would then execute instructions that it does not have.
-#define RG_BEGIN namespace rg { namespace RG_ISA {
-#define RG_END } }
+// different files, and an old processor would then execute instructions that it does not have. And inside that of its room (CMake
+// says which): two rooms may have a `BackwardArgs` each, or a template `forward`, without one being taken for the other.
+#if !defined(RG_ROOM)
+#define RG_ROOM no_room
+#endif
+#define RG_BEGIN namespace rg { namespace RG_ISA { inline namespace RG_ROOM {
+#define RG_END } } }
 
 RG_BEGIN
 

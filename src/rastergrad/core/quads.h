@@ -156,6 +156,92 @@ RG_FN __m128 group(const Lanes<float>& a, int k) {
 }
 #endif
 
+// Four pixels of four channels fill a Lanes: pixel r is group r of four lanes.
+template <class T> RG_FN Lanes<T> join_quads(Quad<T> a, Quad<T> b, Quad<T> c, Quad<T> d) {
+#if defined(__SSE2__)
+    if constexpr (sizeof(T) == 4) return join((__m128)a.p, (__m128)b.p, (__m128)c.p, (__m128)d.p);
+#endif
+#if RG_VECTOR_BYTES >= 32
+    if constexpr (Lanes<T>::kWidth == 4) {
+        Lanes<T> r;
+        r.p[0] = a.p; r.p[1] = b.p; r.p[2] = c.p; r.p[3] = d.p;
+        return r;
+    }
+#endif
+    alignas(64) T rows[kLanes];
+    a.store(rows); b.store(rows + 4); c.store(rows + 8); d.store(rows + 12);
+    return Lanes<T>::load(rows);
+}
+// Lanes 4k to 4k + 3, each in all four channels of its pixel.
+template <int k, class T> RG_FN Lanes<T> spread(Lanes<T> a) {
+    constexpr int w = Lanes<T>::kWidth;
+    Lanes<T> r;
+    for (int q = 0; q < Lanes<T>::kParts; q++) {
+        typename Lanes<typename Lanes<T>::Integer>::Part from;
+        for (int i = 0; i < w; i++) from[i] = (4 * k + (q * w + i) / 4) % w;
+        r.p[q] = __builtin_shuffle(a.p[(4 * k + q * w / 4) / w], from);
+    }
+    return r;
+}
+// Lanes k, 4 + k, 8 + k and 12 + k, each in all four channels of its pixel.
+template <int k, class T> RG_FN Lanes<T> spread_each(Lanes<T> a) {
+    constexpr int w = Lanes<T>::kWidth;
+    if constexpr (w >= 4) {
+        typename Lanes<typename Lanes<T>::Integer>::Part from;
+        for (int i = 0; i < w; i++) from[i] = i / 4 * 4 + k;
+        for (int q = 0; q < Lanes<T>::kParts; q++) a.p[q] = __builtin_shuffle(a.p[q], from);
+        return a;
+    }
+    alignas(64) T values[kLanes];
+    a.store(values);
+    return join_quads(Quad<T>(values[k]), Quad<T>(values[4 + k]), Quad<T>(values[8 + k]), Quad<T>(values[12 + k]));
+}
+// The sum over the channels of 16 pixels: pixel 4g + k is group g of p[k].
+template <class T> RG_FN Lanes<T> sums_of_channels(const Lanes<T> (&p)[4]) {
+    Lanes<T> x = p[0], y = p[1], z = p[2], w = p[3];
+#if defined(__SSE2__)
+    if constexpr (sizeof(T) == 4) {
+        transpose_groups(x, y, z, w);
+        return (x + y) + (z + w);
+    }
+#endif
+    alignas(64) T values[4][kLanes], sums[kLanes];
+    for (int k = 0; k < 4; k++) p[k].store(values[k]);
+    for (int l = 0; l < kLanes; l++) {
+        const T* const v = values[l % 4] + l / 4 * 4;
+        sums[l] = (v[0] + v[1]) + (v[2] + v[3]);
+    }
+    return Lanes<T>::load(sums);
+}
+// Drops the fourth channel of four pixels: 12 numbers one behind the other, and up to 4 of no meaning behind them.
+template <class T> RG_FN void store_threes(Lanes<T> a, T* to) {
+    constexpr int w = Lanes<T>::kWidth;
+    if constexpr (w < 4) {
+        alignas(64) T rows[kLanes];
+        a.store(rows);
+        for (int r = 0; r < 4; r++) Quad<T>::load(rows + 4 * r).store(to + 3 * r);
+    } else {
+        for (int q = 0; q < Lanes<T>::kParts; q++) {
+            typename Lanes<typename Lanes<T>::Integer>::Part from;
+            for (int i = 0; i < w; i++) from[i] = i / 3 * 4 % w + i % 3;
+            const typename Lanes<T>::Part packed = __builtin_shuffle(a.p[q], from);
+            memcpy(to + q * w / 4 * 3, &packed, sizeof packed);
+        }
+    }
+}
+template <class T> RG_FN Quad<T> quad_of(const Lanes<T>& a, int r) {
+#if defined(__SSE2__)
+    if constexpr (sizeof(T) == 4) {
+        Quad<T> x;
+        x.p = (typename Quad<T>::Part)group(a, r);
+        return x;
+    }
+#endif
+    alignas(64) T rows[kLanes];
+    a.store(rows);
+    return Quad<T>::load(rows + 4 * r);
+}
+
 // rows(l) points to the four numbers of lane l.
 template <class T, class Rows> RG_FN Columns4<T> load_columns(Rows&& rows) {
     Columns4<T> c;

@@ -6,16 +6,8 @@
 RG_BEGIN
 namespace {
 
-// Sixteen pixels: neighbours, or the listed ones.
-struct Pixels {
-    int64_t first;
-    int count;            // of neighbours; lanes beyond repeat the last
-    const int64_t* list;  // null: neighbours
-    RG_FN int64_t operator[](int l) const { return list ? list[l] : first + (l < count ? l : count - 1); }
-};
-
 // Columns of an array of rows, one row per pixel.
-template <class T, int kColumns> RG_FN void load_rows(const T* from, const Pixels& pixels, Lanes<T> (&columns)[kColumns]) {
+template <class T, int kColumns> RG_FN void load_rows(const T* from, const PixelNumbers& pixels, Lanes<T> (&columns)[kColumns]) {
     alignas(64) T values[kColumns][kLanes];
     if constexpr (kColumns == 4) {
         const Columns4<T> c = load_columns<T>([&](int l) { return from + pixels[l] * 4; });
@@ -37,7 +29,7 @@ template <class T, int kColumns> RG_FN void load_rows(const T* from, const Pixel
 }
 
 template <class T>
-__attribute__((noinline)) void find_place(int64_t boundary, const T* uv, const Pixels& at, Place<T>& place) {
+__attribute__((noinline)) void find_place(int64_t boundary, const T* uv, const PixelNumbers& at, Place<T>& place) {
     using F = Lanes<T>;
     place.valid = 0xffff;
     if (boundary == kCube) {
@@ -131,7 +123,7 @@ __attribute__((noinline)) void find_cells(const Place<T>& place, int64_t boundar
 }
 
 template <class T>
-__attribute__((noinline)) void find_slopes(const Place<T>& place, int64_t boundary, T width, T height, const T* uv_da, const Pixels& at, Slopes2<T>& slopes) {
+__attribute__((noinline)) void find_slopes(const Place<T>& place, int64_t boundary, T width, T height, const T* uv_da, const PixelNumbers& at, Slopes2<T>& slopes) {
     using F = Lanes<T>;
     Derivatives<F> d;
     if (boundary == kCube) {
@@ -169,7 +161,7 @@ template <class T> RG_FN void find_heights(Lanes<T> level, int64_t filter, int d
 
 template <class T> void locate(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g) {
     using F = Lanes<T>;
-    const Pixels at = {first, count, nullptr};
+    const PixelNumbers at = {first, count, nullptr};
     find_place(q.boundary, q.uv, at, g.place);
     if (q.filter < kLinearMipmapNearest) {
         find_cells(g.place, q.boundary, q.filter == kNearest, F(levels.widths[0]), F(levels.heights[0]), g.cells);
@@ -192,16 +184,16 @@ template <class T> void locate(const Query<T>& q, const Levels<T>& levels, int64
         find_cells(g.place, q.boundary, false, sizes_at(levels.widths, g.heights.high, uniform), sizes_at(levels.heights, g.heights.high, uniform), g.coarser);
 }
 
-template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, const int64_t (&pixels)[kLanes], Cells<T>& cells) {
+template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, const PixelNumbers& at, Cells<T>& cells) {
     using F = Lanes<T>;
     Place<T> place;
-    find_place(q.boundary, q.uv, Pixels{0, kLanes, pixels}, place);
+    find_place(q.boundary, q.uv, at, place);
     find_cells(place, q.boundary, q.filter == kNearest, F(levels.widths[k]), F(levels.heights[k]), cells);
 }
 
 template void locate<float>(const Query<float>&, const Levels<float>&, int64_t, int, Group<float>&);
 template void locate<double>(const Query<double>&, const Levels<double>&, int64_t, int, Group<double>&);
-template void locate_in_level<float>(const Query<float>&, const Levels<float>&, int, const int64_t (&)[kLanes], Cells<float>&);
-template void locate_in_level<double>(const Query<double>&, const Levels<double>&, int, const int64_t (&)[kLanes], Cells<double>&);
+template void locate_in_level<float>(const Query<float>&, const Levels<float>&, int, const PixelNumbers&, Cells<float>&);
+template void locate_in_level<double>(const Query<double>&, const Levels<double>&, int, const PixelNumbers&, Cells<double>&);
 
 RG_END

@@ -21,6 +21,20 @@ template <class T, int kColumns> RG_FN void store_rows(const Lanes<T> (&columns)
         for (int k = 0; k < kColumns; k++) to[l * kColumns + k] = values[k][l];
 }
 
+// Not by memcpy: of up to 64 bytes gcc makes a string instruction, which takes longer than everything around it.
+template <class T> RG_FN void store_first(Lanes<T> x, int count, T* to) {
+    if (count == kLanes) return x.store(to);
+    for (int l = 0; l < count; l++) to[l] = x[l];
+}
+
+// Sixteen pixels: neighbours, or the listed ones. Lanes beyond `count` repeat the last neighbour.
+struct PixelNumbers {
+    int64_t first;
+    int count;
+    const int64_t* list;  // null: neighbours
+    RG_FN int64_t operator[](int l) const { return list ? list[l] : first + (l < count ? l : count - 1); }
+};
+
 // Where 16 pixels look: s and t in the range of their boundary mode.
 template <class T> struct Place {
     Lanes<T> s, t;
@@ -66,8 +80,8 @@ template <class T> struct Group {
 };
 // Coordinates, levels and texels of the pixels first .. first + count; lanes beyond repeat the last pixel.
 template <class T> void locate(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g);
-// The texels in level k of 16 pixels.
-template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, const int64_t (&pixels)[kLanes], Cells<T>& cells);
+// The texels in level k.
+template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, const PixelNumbers& at, Cells<T>& cells);
 
 template <class T> __attribute__((noinline)) Quad<T> load_few(const T* from, int64_t count) {
     T four[4] = {0, 0, 0, 0};
@@ -118,18 +132,36 @@ template <class T> RG_FN Cell<Quad<T>> cell_at(const View<T>& v, const Cells<T>&
             Quad<T>::load(base + int64_t(cells.texel[2][l]) * channels), Quad<T>::load(base + int64_t(cells.texel[3][l]) * channels)};
 }
 
+// Whether all texels of all lanes exist and can be read four channels at a time.
+template <class T> RG_FN bool all_readable(const View<T>* views, const int32_t* level, bool uniform, const Cells<T>& cells) {
+    if (uniform) return all(Lanes<Index<T>>::load(cells.highest) < Lanes<Index<T>>(views[level ? level[0] : 0].readable));
+    bool readable = true;
+    for (int l = 0; l < kLanes; l++) readable &= cells.highest[l] < views[level[l]].readable;
+    return readable;
+}
+
 // The same of the one texel of nearest filtering.
 template <class T> RG_FN Quad<T> texel_at(const View<T>& v, const Cells<T>& cells, int l, int64_t channels, int64_t c) {
     if (__builtin_expect(cells.highest[l] >= v.readable, 0)) return careful_texel(v, cells.texel[0][l], c);
     return Quad<T>::load(v.texels + c + int64_t(cells.texel[0][l]) * channels);
 }
 
-// A broadcast texture serves all pixels of all images as if they were one.
+// A broadcast texture serves all pixels of all images as if they were one. Pixels in narrow columns, as general queries have them, are
+// laid out in wider rows, the last of which may be shorter.
 struct Layout {
-    int64_t images, pixels;
+    int64_t images, rows, columns;
+    int64_t pixels;  // per image
 };
 template <class T> Layout layout_of(const Query<T>& q) {
-    return q.tex_images == 1 ? Layout{1, q.images * q.pixels} : Layout{q.images, q.pixels};
+    constexpr int64_t kNarrow = 4 * kLanes, kWide = 32 * kLanes;
+    const bool one = q.tex_images == 1;
+    Layout l{one ? 1 : q.images, one ? q.images * q.rows : q.rows, q.columns, 0};
+    l.pixels = l.rows * l.columns;
+    if (l.columns < kNarrow) {
+        l.columns = kWide;
+        l.rows = (l.pixels + kWide - 1) / kWide;
+    }
+    return l;
 }
 
 RG_END

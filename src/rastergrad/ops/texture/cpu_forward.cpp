@@ -1,84 +1,115 @@
 // SPDX-License-Identifier: MIT
-// Looking up: coordinates of 16 pixels at once, then the channels of each pixel four at a time.
-#include "cpu_cells.h"
+// Looking up: coordinates of 16 pixels at once, then four channels of four pixels at a time.
+#include "cpu_walk.h"
+#include "stream.h"
 #include "threads.h"
 
 RG_BEGIN
 namespace {
 
-constexpr int64_t kStrip = 8192;  // pixels per chunk
-constexpr int64_t kStreamFromBytes = int64_t(2) << 20;
+constexpr int64_t kPixels = 8192;  // per chunk
 
 // Colours of 16 pixels on their way to memory, past the caches when the output is larger than these. A whole quad may be written over
-// the start of the next pixel, which is written afterwards.
-template <class T, int kChannels> struct Colours {
-    static constexpr bool kStaged = kChannels == 3 || kChannels == 4;
-    alignas(64) T staged[kStaged ? kLanes * kChannels + 4 : 1];
-
-    RG_FN T* begin(T* out) { return kStaged ? staged : out; }
-    RG_FN void put(Quad<T> x, T* to, int64_t count, const T* out_end) {
-        if (kStaged || to + 4 <= out_end) x.store(to);
+// the start of the next pixel of the group, which is written afterwards; up to four channels are collected first, so that no quad
+// needs a look at where the group ends.
+template <class T, int kChannels> class Colours {
+  public:
+    explicit Colours(int64_t channels) : channels_(kChannels ? kChannels : channels), staged_(channels_ <= 4) {}
+    RG_FN T* begin(T* out) { return staged_ ? rows_ : out; }
+    RG_FN void put(Quad<T> x, T* to, int64_t count, const T* group_end) {
+        if (staged_ || to + 4 <= group_end) x.store(to);
         else store_some(x, to, count);
     }
     RG_FN void finish(T* out, int count, bool stream) {
-        if constexpr (!kStaged) return;
-#if defined(__SSE2__)
-        if (stream && count == kLanes) {
-            const char* from = reinterpret_cast<const char*>(staged);
-            char* to = reinterpret_cast<char*>(out);
-            for (size_t at = 0; at < kLanes * kChannels * sizeof(T); at += 16)
-                _mm_stream_ps(reinterpret_cast<float*>(to + at), _mm_load_ps(reinterpret_cast<const float*>(from + at)));
-            return;
-        }
-#endif
-        (void)stream;
-        memcpy(out, staged, size_t(count) * kChannels * sizeof(T));
+        if (!staged_) return;
+        const size_t bytes = size_t(count * channels_) * sizeof(T);
+        if (stream) stream_bytes(reinterpret_cast<char*>(out), reinterpret_cast<const char*>(rows_), bytes);
+        else if (kChannels && count == kLanes) memcpy(out, rows_, sizeof(T) * kLanes * kChannels);
+        else memcpy(out, rows_, bytes);
     }
+
+  private:
+    const int64_t channels_;
+    const bool staged_;
+    alignas(64) T rows_[kLanes * 5];
 };
 
+// Four pixels, from lane 4k on, of the four texels of each.
+template <class T> RG_FN Lanes<T> four_texels(const T* const (&from)[4], const Index<T>* texel, int64_t channels) {
+    return join_quads(Quad<T>::load(from[0] + int64_t(texel[0]) * channels), Quad<T>::load(from[1] + int64_t(texel[1]) * channels),
+                      Quad<T>::load(from[2] + int64_t(texel[2]) * channels), Quad<T>::load(from[3] + int64_t(texel[3]) * channels));
+}
+template <int k, class T> RG_FN Lanes<T> four_blends(const T* const (&from)[4], const Cells<T>& cells, int64_t channels) {
+    const Cell<Lanes<T>> t = {four_texels(from, cells.texel[0] + 4 * k, channels), four_texels(from, cells.texel[1] + 4 * k, channels),
+                              four_texels(from, cells.texel[2] + 4 * k, channels), four_texels(from, cells.texel[3] + 4 * k, channels)};
+    return bilinear(t, spread<k>(Lanes<T>::load(cells.a)), spread<k>(Lanes<T>::load(cells.b)));
+}
+template <int k, class T>
+RG_FN Lanes<T> four_colours(const View<T>* views, const Group<T>& g, bool mipmapped, bool mixed, int64_t channels, int64_t c) {
+    const T* from[4];
+    for (int r = 0; r < 4; r++) from[r] = views[mipmapped ? g.heights.low[4 * k + r] : 0].texels + c;
+    const Lanes<T> x = four_blends<k>(from, g.cells, channels);
+    if (!mixed) return x;
+    for (int r = 0; r < 4; r++) from[r] = views[g.heights.high[4 * k + r]].texels + c;
+    const Lanes<T> f = spread<k>(Lanes<T>::load(g.heights.f));
+    return select(f == Lanes<T>(T(0)), x, between_levels(x, four_blends<k>(from, g.coarser, channels), f));
+}
+
+// One lane, whatever it is.
+template <class T> RG_FN Quad<T> colour(const Query<T>& q, const View<T>* views, const Group<T>& g, int l, int64_t channels, int64_t c) {
+    if (!(g.place.valid >> l & 1)) return Quad<T>(T(0));
+    if (q.filter == kNearest) return texel_at(views[0], g.cells, l, channels, c);
+    const bool mipmapped = q.filter >= kLinearMipmapNearest;
+    const Quad<T> x = bilinear(cell_at(views[mipmapped ? g.heights.low[l] : 0], g.cells, l, channels, c), Quad<T>(g.cells.a[l]), Quad<T>(g.cells.b[l]));
+    if (!mipmapped || g.heights.f[l] == 0) return x;
+    const Quad<T> y = bilinear(cell_at(views[g.heights.high[l]], g.coarser, l, channels, c), Quad<T>(g.coarser.a[l]), Quad<T>(g.coarser.b[l]));
+    return between_levels(x, y, Quad<T>(g.heights.f[l]));
+}
+
 // kChannels is the number of channels, or 0: any.
-template <class T, int kChannels> void forward_strip(const Query<T>& q, const Levels<T>& levels, T* out, bool stream, int64_t image, int64_t begin, int64_t end) {
+template <class T, int kChannels>
+void forward_part(const Query<T>& q, const Levels<T>& levels, const Layout& layout, T* out, bool stream, int64_t image, const BlockWalk& walk) {
     const int64_t channels = kChannels ? kChannels : q.channels, quads = kChannels ? 1 : levels.quads;
-    const bool nearest = q.filter == kNearest, mipmapped = q.filter >= kLinearMipmapNearest, cube = q.boundary == kCube;
-    const int64_t tex_image = q.tex_images == 1 ? 0 : image;
-    const T* out_end = out + end * channels;
+    const bool nearest = q.filter == kNearest, mipmapped = q.filter >= kLinearMipmapNearest, mixed = q.filter == kLinearMipmapLinear;
+    const int64_t tex_image = q.tex_images == 1 ? 0 : image, base = image * layout.pixels;
     View<T> views[kMostLevels];
-    for (int k = 0; k < levels.count; k++) views[k] = view_of(levels.level[k], tex_image, channels, cube);
-    Group<T> g;
-    Colours<T, kChannels> colours;
-    stream = stream && (reinterpret_cast<uintptr_t>(out) + begin * channels * sizeof(T)) % 16 == 0;
-    for (int64_t first = begin; first < end; first += kLanes) {
-        const int count = int(minimum(int64_t(kLanes), end - first));
-        locate(q, levels, first, count, g);
-        T* const group = out + first * channels;
-        T* to = colours.begin(group);
-        if (!mipmapped) {
-            for (int l = 0; l < count; l++, to += channels)
-                for (int64_t c = 0; c < 4 * quads; c += 4) {
-                    Quad<T> x(T(0));
-                    if (g.place.valid >> l & 1) {
-                        if (nearest) x = texel_at(views[0], g.cells, l, channels, c);
-                        else x = bilinear(cell_at(views[0], g.cells, l, channels, c), Quad<T>(g.cells.a[l]), Quad<T>(g.cells.b[l]));
-                    }
-                    colours.put(x, to + c, channels - c, out_end);
-                }
-            colours.finish(group, count, stream);
-            continue;
-        }
-        for (int l = 0; l < count; l++, to += channels)
-            for (int64_t c = 0; c < 4 * quads; c += 4) {
-                Quad<T> x(T(0));
-                if (g.place.valid >> l & 1) {
-                    x = bilinear(cell_at(views[g.heights.low[l]], g.cells, l, channels, c), Quad<T>(g.cells.a[l]), Quad<T>(g.cells.b[l]));
-                    if (g.heights.f[l] != 0) {
-                        const Quad<T> y = bilinear(cell_at(views[g.heights.high[l]], g.coarser, l, channels, c), Quad<T>(g.coarser.a[l]), Quad<T>(g.coarser.b[l]));
-                        x = between_levels(x, y, Quad<T>(g.heights.f[l]));
-                    }
-                }
-                colours.put(x, to + c, channels - c, out_end);
+    for (int k = 0; k < levels.count; k++) views[k] = view_of(levels.level[k], tex_image, channels, q.boundary == kCube);
+    Colours<T, kChannels> colours(channels);
+    Ahead<T> ahead;
+    const auto locate_group = [&](auto& slot) {
+        locate(q, levels, base + slot.first, slot.count, slot.group);
+        fetch_group<T, kChannels>(views, slot.group, q.filter);
+        fetch_rows<2>(q.uv, base + slot.first);
+        if (q.uv_da) fetch_rows<4>(q.uv_da, base + slot.first);
+    };
+    ahead.run(walk, locate_group, [&](const auto& slot) {
+        const Group<T>& g = slot.group;
+        T* const pixels = out + (base + slot.first) * channels;
+        const T* const out_end = pixels + slot.count * channels;
+        T* const to = colours.begin(pixels);
+        const bool quick = !nearest && slot.count == kLanes && g.place.valid == 0xffff &&
+                           all_readable(views, mipmapped ? g.heights.low : nullptr, !mipmapped || g.heights.uniform, g.cells) &&
+                           (!mixed || all_readable(views, g.heights.high, g.heights.uniform, g.coarser));
+        if (!quick) {
+            for (int l = 0; l < slot.count; l++)
+                for (int64_t c = 0; c < 4 * quads; c += 4) colours.put(colour(q, views, g, l, channels, c), to + l * channels + c, channels - c, out_end);
+        } else {
+            // The last channels first: what runs over the end of a pixel is then overwritten by the next one's first.
+            for (int64_t c = 4 * (quads - 1); c >= 0; c -= 4) {
+                const auto four = [&](int k, Lanes<T> x) {
+                    T* at = to + 4 * k * channels + c;
+                    if constexpr (kChannels == 4) return x.store(at);
+                    if constexpr (kChannels == 3) return store_threes(x, at);
+                    for (int r = 0; r < 4; r++) colours.put(quad_of(x, r), at + r * channels, channels - c, out_end);
+                };
+                four(0, four_colours<0>(views, g, mipmapped, mixed, channels, c));
+                four(1, four_colours<1>(views, g, mipmapped, mixed, channels, c));
+                four(2, four_colours<2>(views, g, mipmapped, mixed, channels, c));
+                four(3, four_colours<3>(views, g, mipmapped, mixed, channels, c));
             }
-        colours.finish(group, count, stream);
-    }
+        }
+        colours.finish(pixels, slot.count, stream);
+    });
     stream_fence();
 }
 
@@ -88,15 +119,17 @@ template <class T> int64_t forward(const ForwardArgs<T>& a) {
     const Query<T>& q = a.query;
     const Levels<T> levels = levels_of(q);
     const Layout layout = layout_of(q);
-    const bool stream = layout.images * layout.pixels * q.channels * int64_t(sizeof(T)) >= kStreamFromBytes;
-    const int64_t strips = (layout.pixels + kStrip - 1) / kStrip;
-    parallel_for(q.threads, layout.images * strips, 1, [&](int, int64_t from, int64_t to) {
+    const bool stream = layout.images * layout.pixels * q.channels * int64_t(sizeof(T)) >= kStreamBytes;
+    const int64_t across = minimum((layout.columns + kLanes - 1) / kLanes * kLanes, kPixels / kBlockRows);
+    const int64_t parts = (layout.columns + across - 1) / across, blocks = (layout.rows + kBlockRows - 1) / kBlockRows;
+    parallel_for(q.threads, layout.images * blocks * parts, 1, [&](int, int64_t from, int64_t to) {
         for (int64_t s = from; s < to; s++) {
-            const int64_t image = s / strips, base = image * layout.pixels;
-            const int64_t begin = base + s % strips * kStrip, end = minimum(begin + kStrip, base + layout.pixels);
-            if (q.channels == 3) forward_strip<T, 3>(q, levels, a.out, stream, image, begin, end);
-            else if (q.channels == 4) forward_strip<T, 4>(q, levels, a.out, stream, image, begin, end);
-            else forward_strip<T, 0>(q, levels, a.out, stream, image, begin, end);
+            const int64_t image = s / (blocks * parts), row = s / parts % blocks * kBlockRows, column = s % parts * across;
+            const BlockWalk walk(layout, row, minimum(row + kBlockRows, layout.rows), column, minimum(column + across, layout.columns));
+            if (q.channels == 1) forward_part<T, 1>(q, levels, layout, a.out, stream, image, walk);
+            else if (q.channels == 3) forward_part<T, 3>(q, levels, layout, a.out, stream, image, walk);
+            else if (q.channels == 4) forward_part<T, 4>(q, levels, layout, a.out, stream, image, walk);
+            else forward_part<T, 0>(q, levels, layout, a.out, stream, image, walk);
         }
     });
     return 0;

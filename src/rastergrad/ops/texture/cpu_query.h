@@ -19,11 +19,14 @@ template <class T> struct Query {
     const T* bias;           // [images][pixels], or null
     const T* stack;          // levels 1..depth one behind the other, each [tex_images][faces][h][w][channels], then kPadding; or null
     const int64_t* mips;     // [depth] addresses of the levels of a custom stack, or null
-    int64_t images, pixels, tex_images, height, width, channels;
+    int64_t images, rows, columns;  // of what is looked up
+    int64_t tex_images, height, width, channels;
     int64_t depth;           // levels above the base
     int64_t filter, boundary;
     int64_t circular;        // 1: the symmetric limit for circular footprints
     int64_t threads;
+
+    int64_t pixels() const { return rows * columns; }
 };
 template <class T> struct ForwardArgs {
     Query<T> query;

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: MIT
+// Sums of texel gradients. Strips of pixels note in which bands of rows their texels lie; then one thread sums a band from the lists of all
+// strips, in order, in accumulators that fit its cache. No atomics; the result does not depend on the thread count.
+#pragma once
+#include "arena.h"
+#include "cpu_walk.h"
+
+RG_BEGIN
+
+constexpr int64_t kBandBytes = 400 * 1024;  // of accumulators: what a core keeps beside its other data
+
+// Rows of a level (those of all faces) are cut into bands of 2^shift.
+struct Bands {
+    int shift[kMostLevels];
+    int64_t first[kMostLevels + 1];  // number of a level's first band
+    int64_t total(int levels) const { return first[levels]; }
+};
+template <class T> Bands bands_of(const Levels<T>& levels) {
+    Bands bands;
+    bands.first[0] = 0;
+    for (int k = 0; k < levels.count; k++) {
+        const Level<T>& level = levels.level[k];
+        const int64_t row_bytes = level.width * levels.quads * int64_t(4 * sizeof(T));
+        int shift = 0;
+        // Small levels are cut as well, so that every thread has a share: up to 16 bands of at least 4 rows.
+        while ((int64_t(2) << shift) * row_bytes <= kBandBytes && (int64_t(2) << shift) <= maximum(int64_t(4), level.rows / 16)) shift++;
+        bands.shift[k] = shift;
+        bands.first[k + 1] = bands.first[k] + ((level.rows - 1) >> shift) + 1;
+    }
+    return bands;
+}
+
+enum Weight : uint16_t { kWhole, kFiner, kCoarser };  // 1, 1 - f and f, where f is the pixel's fraction between two levels
+
+// Some of 16 neighbouring pixels.
+struct Record {
+    uint32_t first;  // within their strip
+    uint16_t lanes;  // one bit each
+    uint16_t weight;
+};
+
+template <class T> struct Task {
+    const BackwardArgs<T>& args;
+    const Query<T>& q;
+    Levels<T> levels;
+    Layout layout;
+    Bands bands;
+    int64_t strip_rows, strips;      // rows per strip, strips per image
+    T* d_level[kMostLevels];         // where gradients of levels go; null: not wanted
+    PieceList<Record>* lists;        // [images][strips][bands]; null: no texel gradients wanted
+    T* fractions;                    // between two levels, of every pixel and kLanes more; where levels are mixed and texel gradients wanted
+
+    PieceList<Record>* lists_of(int64_t strip_number) const { return lists + strip_number * bands.total(levels.count); }
+    int64_t strip_begin(int64_t image, int64_t strip) const { return image * layout.pixels + strip * strip_rows * layout.columns; }
+};
+
+// Texels that lie on several faces, or not on the texture.
+template <class T>
+__attribute__((noinline)) void note_carefully(const Task<T>& task, PieceList<Record>* level_lists, Arena& arena, int k, const Cells<T>& cells, int l, Record record) {
+    int64_t seen[4];
+    int count = 0;
+    record.lanes = uint16_t(1u << l);
+    for (int corner = 0; corner < (task.q.filter == kNearest ? 1 : 4); corner++) {
+        const int64_t texel = cells.texel[corner][l];
+        if (texel < 0) continue;
+        const int64_t band = texel / task.levels.level[k].width >> task.bands.shift[k];
+        bool known = false;
+        for (int i = 0; i < count; i++) known |= seen[i] == band;
+        if (known) continue;
+        seen[count++] = band;
+        level_lists[band].push(arena, record);
+    }
+}
+// Pixels that look at level k.
+template <class T> void note(const Task<T>& task, PieceList<Record>* lists, Arena& arena, int k, const Cells<T>& cells, Record record) {
+    using I = Lanes<Index<T>>;
+    if (!task.d_level[k]) return;
+    PieceList<Record>* level_lists = lists + task.bands.first[k];
+    const unsigned special = record.lanes & mask_bits(I::load(cells.highest) == I(kNoCell<T>));
+    for (unsigned left = special; left; left &= left - 1) note_carefully(task, level_lists, arena, k, cells, __builtin_ctz(left), record);
+    const unsigned lanes = record.lanes & ~special;
+    const I first = I::load(cells.row[0]) >> task.bands.shift[k], second = I::load(cells.row[1]) >> task.bands.shift[k];
+    for (unsigned firsts = lanes, seconds = lanes; firsts | seconds;) {
+        const int64_t band = firsts ? first[__builtin_ctz(firsts)] : second[__builtin_ctz(seconds)];
+        const unsigned here = mask_bits(first == I(Index<T>(band))) & lanes, there = mask_bits(second == I(Index<T>(band))) & lanes;
+        level_lists[band].push(arena, Record{record.first, uint16_t(here | there), record.weight});
+        firsts &= ~here;
+        seconds &= ~there;
+    }
+}
+// Pixels that look at one level each.
+template <class T>
+void note_levels(const Task<T>& task, PieceList<Record>* lists, Arena& arena, const int32_t* level, bool uniform, const Cells<T>& cells, Record record) {
+    if (uniform) return note(task, lists, arena, level[0], cells, record);
+    for (unsigned left = record.lanes; left;) {
+        const int k = level[__builtin_ctz(left)];
+        const unsigned same = mask_bits(Lanes<int32_t>::load(level) == Lanes<int32_t>(k)) & left;
+        note(task, lists, arena, k, cells, Record{record.first, uint16_t(same), record.weight});
+        left &= ~same;
+    }
+}
+
+// Hands the gradient of a cube corner's made-up texel to the three real ones.
+template <class T> Cell<Quad<T>> share_corner(Cell<Quad<T>> d, const Cells<T>& cells, int l) {
+    Quad<T>* const parts[4] = {&d.t00, &d.t10, &d.t01, &d.t11};
+    for (int k = 0; k < 4; k++) {
+        if (cells.texel[k][l] >= 0) continue;
+        const Quad<T> share = average_of_three_adjoint(*parts[k]);
+        for (Quad<T>* part : parts) *part += share;
+    }
+    return d;
+}
+
+template <class T> RG_FN void add_texel(T* to, Quad<T> d) { (Quad<T>::load(to) + d).store(to); }
+
+// A band of a level while it is summed. kChannels is the number of channels, or 0: any.
+template <class T, int kChannels> class BandSums {
+  public:
+    BandSums(const Task<T>& task, int k, int64_t first_row, int64_t end_row, T* sums)
+        : task_(task), k_(k), first_row_(first_row), end_row_(end_row), sums_(sums) {}
+
+    RG_FN void add(int64_t begin, Record record) {
+        const int64_t first = begin + record.first;
+        alignas(64) T weights[kLanes];
+        Lanes<T> weight(T(1));
+        if (record.weight != kWhole) {
+            const Lanes<T> f = Lanes<T>::load(task_.fractions + first);
+            weight = record.weight == kCoarser ? f : Lanes<T>(T(1)) - f;
+        }
+        weight.store(weights);
+        if (__builtin_popcount(record.lanes) >= kFew) return add_pixels({first, 32 - __builtin_clz(unsigned(record.lanes)), nullptr}, record.lanes, weights);
+        for (unsigned left = record.lanes; left; left &= left - 1) {
+            const int l = __builtin_ctz(left);
+            pixels_[waiting_] = first + l;
+            weights_[waiting_++] = weights[l];
+            if (waiting_ == kLanes) finish();
+        }
+    }
+    // What still waits.
+    RG_FN void finish() {
+        for (int l = waiting_; l < kLanes; l++) pixels_[l] = pixels_[0];
+        if (waiting_) add_pixels({0, kLanes, pixels_}, (1u << waiting_) - 1, weights_);
+        waiting_ = 0;
+    }
+
+  private:
+    static constexpr int kFew = 4;  // pixels: fewer wait until there are sixteen to be located at once
+    const Task<T>& task_;
+    const int k_;
+    const int64_t first_row_, end_row_;
+    T* const sums_;
+    int waiting_ = 0;
+    int64_t pixels_[kLanes];
+    T weights_[kLanes];
+
+    void add_pixels(const PixelNumbers& at, unsigned lanes, const T* weights) {
+        using I = Lanes<Index<T>>;
+        const Query<T>& q = task_.q;
+        const Level<T>& level = task_.levels.level[k_];
+        const int64_t channels = kChannels ? kChannels : q.channels, width = kChannels ? 4 : 4 * task_.levels.quads;
+        const int64_t first_texel = first_row_ * level.width, size = (end_row_ - first_row_) * level.width;
+        const T* const d_out_end = task_.args.d_out + task_.layout.images * task_.layout.pixels * channels;
+        const bool nearest = q.filter == kNearest;
+        Cells<T> cells;
+        locate_in_level(q, task_.levels, k_, at, cells);
+        unsigned all_inside = 0;  // nothing that is missing, on another face or in another band
+        if (!nearest) {
+            const I top = I::load(cells.row[0]), bottom = I::load(cells.row[1]), begin = I(Index<T>(first_row_)), last = I(Index<T>(end_row_ - 1));
+            all_inside = mask_bits((top >= begin) & (top <= last) & (bottom >= begin) & (bottom <= last) & (I::load(cells.highest) < I(kNoCell<T>)));
+        }
+        for (unsigned left = lanes; left; left &= left - 1) {
+            const int l = __builtin_ctz(left);
+            const T* d_pixel = task_.args.d_out + at[l] * channels;
+            const auto sums_at = [&](int corner) { return sums_ + (int64_t(cells.texel[corner][l]) - first_texel) * width; };
+            for (int64_t c = 0; c < width; c += 4) {
+                const Quad<T> d = Quad<T>(weights[l]) * load_before(d_pixel + c, channels - c, d_out_end);
+                Cell<Quad<T>> e = nearest ? Cell<Quad<T>>{d, d, d, d} : bilinear_adjoint(Quad<T>(cells.a[l]), Quad<T>(cells.b[l]), d);
+                if (__builtin_expect(all_inside >> l & 1, 1)) {
+                    add_texel(sums_at(0) + c, e.t00);
+                    add_texel(sums_at(1) + c, e.t10);
+                    add_texel(sums_at(2) + c, e.t01);
+                    add_texel(sums_at(3) + c, e.t11);
+                    continue;
+                }
+                if (q.boundary == kCube && !nearest && cells.highest[l] == kNoCell<T>) e = share_corner(e, cells, l);
+                const Quad<T> parts[4] = {e.t00, e.t10, e.t01, e.t11};
+                for (int corner = 0; corner < (nearest ? 1 : 4); corner++)
+                    if (uint64_t(int64_t(cells.texel[corner][l]) - first_texel) < uint64_t(size)) add_texel(sums_at(corner) + c, parts[corner]);
+            }
+        }
+    }
+};
+
+// The gradient of one band of level k of one image; `coarser` is the finished gradient of level k + 1, to be handed down, or null.
+template <class T, int kChannels> void sum_band(const Task<T>& task, int64_t image, int k, int64_t band, const T* coarser) {
+    constexpr int32_t kAhead = 4;  // records: what they read is on the way from memory
+    const Query<T>& q = task.q;
+    const Level<T>& level = task.levels.level[k];
+    const int64_t channels = kChannels ? kChannels : q.channels, quads = kChannels ? 1 : task.levels.quads;
+    const int64_t first_row = band << task.bands.shift[k], end_row = minimum((band + 1) << task.bands.shift[k], level.rows);
+    const int64_t first_texel = first_row * level.width, size = (end_row - first_row) * level.width;
+    const int64_t point_bytes = (q.boundary == kCube ? 3 : 2) * int64_t(sizeof(T)), colour_bytes = channels * int64_t(sizeof(T));
+    Block<T> block(size_t(size * quads * 4));
+    T* sums = block.data();
+    memset(static_cast<void*>(sums), 0, size_t(size * quads * 4) * sizeof(T));
+    BandSums<T, kChannels> band_sums(task, k, first_row, end_row, sums);
+    for (int64_t s = 0; s < task.strips; s++) {
+        const int64_t begin = task.strip_begin(image, s);
+        const PieceList<Record>& list = task.lists_of(image * task.strips + s)[task.bands.first[k] + band];
+        list.for_each_piece([&](const Record* records, int32_t used) {
+            for (int32_t r = 0; r < used; r++) {
+                const int64_t later = begin + records[minimum(r + kAhead, used - 1)].first;
+                for (int64_t line = 0; line < kLanes * point_bytes; line += 64) fetch(q.uv, later * point_bytes + line);
+                for (int64_t line = 0; line < kLanes * colour_bytes; line += 64) fetch(task.args.d_out, later * colour_bytes + line);
+                band_sums.add(begin, records[r]);
+            }
+        });
+    }
+    band_sums.finish();
+    T* to = task.d_level[k] + (image * level.texels_per_image + first_texel) * channels;
+    T* const to_end = to + size * channels;
+    const bool halve_rows = level.height > 1, halve_columns = level.width > 1;
+    for (int64_t row = first_row; row < end_row; row++) {
+        const T* coarse_row = nullptr;
+        if (coarser) {
+            const Level<T>& next = task.levels.level[k + 1];
+            coarse_row = coarser + (image * next.texels_per_image + (halve_rows ? row / 2 : row) * next.width) * channels;
+        }
+        for (int64_t i = 0; i < level.width; i++, to += channels)
+            for (int64_t c = 0; c < 4 * quads; c += 4, sums += 4) {
+                Quad<T> x = Quad<T>::load(sums);
+                if (coarse_row) {
+                    const Quad<T> up = Quad<T>::load(coarse_row + (halve_columns ? i / 2 : i) * channels + c);
+                    x += halve_rows && halve_columns ? average_of_four_adjoint(up) : average_of_two_adjoint(up);
+                }
+                store_some(x, to + c, to + c + 4 <= to_end ? 4 : channels - c);
+            }
+    }
+}
+
+RG_END
