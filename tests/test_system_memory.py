@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import rastergrad as rg
 from rastergrad.core import system_memory
@@ -67,7 +68,7 @@ def test_the_tightest_control_group_counts(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_without_its_files_nothing_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pretend(monkeypatch, tmp_path)
     assert system_memory.available() is None
-    system_memory.require("rasterize", 1 << 60, "all images")
+    system_memory.require("rasterize", 1 << 60, (1, 1, 1))
 
 
 def test_idle_blocks_count_as_available(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -83,9 +84,9 @@ def test_what_does_not_fit_is_refused_with_both_numbers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pretend(monkeypatch, tmp_path, meminfo=MEMINFO)
-    system_memory.require("rasterize", 5_000_000 * 1024, "as much as there is")
-    with pytest.raises(RuntimeError, match=r"^texture: 3 images need 6\.0 GB .* 5\.1 GB are available"):
-        system_memory.require("texture", 6_000_000_000, "3 images")
+    system_memory.require("rasterize", 5_000_000 * 1024, (1, 1, 1))
+    with pytest.raises(RuntimeError, match=r"^texture: the results for 3 x 4 x 5 .* 6\.0 GB .* 5\.1 GB are"):
+        system_memory.require("texture", 6_000_000_000, (3, 4, 5))
 
 
 @pytest.mark.skipif(
@@ -98,3 +99,26 @@ def test_recycled_tensors_come_from_a_heap_that_stays() -> None:
 
     assert run("fresh").startswith("False False")
     assert run("recycled") == "True True True"
+
+
+@pytest.mark.parametrize("name", ["rasterize", "interpolate", "texture", "antialias"])
+def test_each_operation_asks_before_it_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    pos = torch.tensor([[[-1.0, -1, 0, 1], [3, -1, 0, 1], [-1, 3, 0, 1]]]).requires_grad_()
+    tri = torch.tensor([[0, 1, 2]], dtype=torch.int32)
+    rast, rast_db = rg.rasterize(pos, tri, (8, 8))
+    leaf = torch.rand(1, 8, 8, 3).requires_grad_()
+    operations = {
+        "rasterize": lambda: rg.rasterize(pos, tri, (8, 8))[0],
+        "interpolate": lambda: rg.interpolate(leaf[0, 0, :3], rast, tri, rast_db, "all")[0],
+        "texture": lambda: rg.texture(leaf, rast[..., :2]),
+        "antialias": lambda: rg.antialias(leaf, rast, pos, tri),
+    }
+    image = operations[name]()
+    monkeypatch.setattr(system_memory, "_ASK_FROM_BYTES", 0)
+    monkeypatch.setattr(system_memory, "available", lambda: 8)
+    with pytest.raises(RuntimeError, match=rf"^{name}: the results for 1 x 8 x 8 pixels"):
+        operations[name]()
+    with pytest.raises(RuntimeError, match=rf"^{name}: the gradients for 1 x 8 x 8 pixels"):
+        image.sum().backward()

@@ -4,6 +4,7 @@
 import ctypes
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import _native
@@ -19,23 +20,26 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _MOST_FROM_HEAP = 32 << 20  # the largest M_MMAP_THRESHOLD that 64-bit glibc accepts
 
 
-def require(function: str, count: int, what: str) -> None:
+def require(function: str, count: int, pixels: Sequence[int], what: str = "results") -> None:
     """Refuse to start what cannot end: the system promises more memory than it has, and kills whoever uses
     it.
 
     Args:
         function: the name that the error message begins with.
         count: bytes that are about to be used.
-        what: the words for them, e.g. "2 images of 16384 x 16384".
+        pixels: (images, height, width) that they are for.
+        what: the word for them.
     """
     if count < _ASK_FROM_BYTES:
         return
     free = available()
     if free is None or count <= free:
         return
+    images, height, width = pixels
     raise RuntimeError(
-        f"{function}: {what} need {count / 1e9:.1f} GB of memory for the results; {free / 1e9:.1f} GB are "
-        "available. Use fewer images at a time or a smaller resolution, or free other tensors first."
+        f"{function}: the {what} for {images} x {height} x {width} pixels need {count / 1e9:.1f} GB of "
+        f"memory; {free / 1e9:.1f} GB are available. Use fewer images at a time or a smaller resolution, or "
+        "free other tensors first."
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core import check, dispatch, native
+from ...core import check, dispatch, native, system_memory
 from ...core.autograd import Primitive
 from . import reference, reference_outline
 from .topology import EdgeTopology, built, matching
@@ -275,6 +275,7 @@ def _pixel_pair_forward(
     strict: bool,
 ) -> tuple[Tensor, ...]:
     scene = scene_fields(rast, pos, tri, usable_twins("antialias", pos, tri, twins, bounds, strict))
+    system_memory.require("antialias", color.nbytes, rast.shape[:3])
     image = native.empty(color.shape, color.dtype)
     native.call(_PIXEL_PAIR[0][color.dtype], *scene, color.data_ptr(), image.data_ptr(), color.shape[-1])
     return (image,)
@@ -291,6 +292,7 @@ def _outline_forward(
     intersections: bool,
 ) -> tuple[Tensor, ...]:
     scene = scene_fields(rast, pos, tri, usable_twins("antialias", pos, tri, twins, bounds, True))
+    system_memory.require("antialias", color.nbytes, rast.shape[:3])
     image = native.empty(color.shape, color.dtype)
     bad = native.call(
         _OUTLINE[0][color.dtype],
@@ -330,6 +332,8 @@ def _run_backward(
     color, rast, pos, tri, twins, bounds, boost, _ = inputs
     if d_image is None or not (needs[0] or needs[2]):
         return (None,) * 8
+    wanted = (color.nbytes if needs[0] else 0) + (pos.nbytes if needs[2] else 0)
+    system_memory.require("antialias", wanted, rast.shape[:3], "gradients")
     d_color = native.empty(color.shape, color.dtype) if needs[0] else None
     d_pos = native.empty(pos.shape, pos.dtype) if needs[2] else None
     native.call(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core import check, dispatch, native
+from ...core import check, dispatch, native, system_memory
 from ...core.autograd import Primitive
 from . import reference
 
@@ -139,6 +139,8 @@ def _forward(
     attr: Tensor, rast: Tensor, tri: Tensor, rast_db: Tensor | None, channels: Sequence[int]
 ) -> tuple[Tensor, ...]:
     images, height, width = rast.shape[:3]
+    wide = attr.shape[-1] + 2 * len(channels)
+    system_memory.require("interpolate", images * height * width * wide * attr.element_size(), rast.shape[:3])
     out = native.empty((images, height, width, attr.shape[-1]), attr.dtype)
     out_da = native.empty((images, height, width, 2 * len(channels)), attr.dtype)
     native.call(
@@ -163,6 +165,8 @@ def _backward(
 ) -> Sequence[Tensor | None]:
     attr, rast, tri, rast_db, channels = inputs
     d_out, d_out_da = grads
+    wanted = (attr.nbytes if needs[0] else 0) + (needs[1] + needs[3]) * rast.nbytes
+    system_memory.require("interpolate", wanted, rast.shape[:3], "gradients")
     d_attr = native.empty(attr.shape, attr.dtype) if needs[0] else None
     d_rast = native.empty(rast.shape, rast.dtype) if needs[1] else None
     d_rast_db = native.empty(rast_db.shape, rast_db.dtype) if needs[3] else None

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core import check, dispatch, native
+from ...core import check, dispatch, native, system_memory
 from ...core.autograd import Primitive
 from . import reference
 
@@ -345,6 +345,10 @@ def _forward(
 ) -> tuple[Tensor, ...]:
     _refuse_negative(refuse_as or "rasterize", ranges)
     images = _image_count(pos, ranges)
+    channels = 9 if layered else 8
+    system_memory.require(
+        "rasterize", images * height * width * channels * pos.element_size(), (images, height, width)
+    )
     rast = native.empty((images, height, width, 4), pos.dtype)
     rast_db = native.empty((images, height, width, 4), pos.dtype)
     key = native.empty((images, height, width) if layered else (0,), torch.float32)
@@ -380,6 +384,7 @@ def _backward(
     d_rast, d_rast_db, _ = grads
     if not db_grad:
         d_rast_db = None
+    system_memory.require("rasterize", pos.nbytes, outputs[0].shape[:3], "gradients")
     d_pos = native.empty(pos.shape, pos.dtype)
     if d_rast is None and d_rast_db is None:
         d_pos.zero_()

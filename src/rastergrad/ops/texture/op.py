@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core import check, dispatch, native
+from ...core import check, dispatch, native, system_memory
 from ...core.autograd import Primitive
 from . import mipmap, reference
 from .mipmap import MipStack, build_mipmaps
@@ -305,7 +305,9 @@ def _forward(
     circular: int,
     levels: Sequence[Tensor],
 ) -> tuple[Tensor]:
-    out = native.empty((*uv.shape[:3], tex.shape[-1]), tex.dtype)
+    pixels = uv.shape[:3]
+    system_memory.require("texture", pixels.numel() * tex.shape[-1] * tex.element_size(), pixels)
+    out = native.empty((*pixels, tex.shape[-1]), tex.dtype)
     table = _table(levels)
     modes = (filter_mode, boundary_mode, depth, circular)
     native.call(_FORWARD[tex.dtype], *_query(tex, uv, uv_da, bias, stack, modes, table), out.data_ptr())
@@ -326,6 +328,8 @@ def _backward(
     def gradient(x: Tensor | None, wanted: bool) -> Tensor | None:
         return native.empty(x.shape, x.dtype) if wanted and x is not None else None
 
+    wanted = sum(x.nbytes for x, need in zip(inputs[:4], needs[:4], strict=True) if need)
+    system_memory.require("texture", wanted, uv.shape[:3], "gradients")
     d_tex, d_uv = gradient(tex, needs[0]), gradient(uv, needs[1] and linear)
     d_uv_da, d_bias = gradient(uv_da, needs[2] and mixed), gradient(bias, needs[3] and mixed)
     d_levels = [gradient(x, wanted) for x, wanted in zip(levels, needs[9:], strict=True)]
