@@ -23,14 +23,19 @@ template <class T> struct PixelGrid {
 
 // The corners of up to 16 triangles, a lane each; `triangles` are valid numbers.
 template <class T> RG_FN void load_corners(const T* pos, const int32_t* tri, const int32_t* triangles, bool uniform, Vec4<Lanes<T>> (&p)[3]) {
-    for (int k = 0; k < 3; k++) {
-        if (uniform) {
-            const T* v = pos + 4 * int64_t(tri[3 * int64_t(triangles[0]) + k]);
+    if (uniform) {
+        const int32_t* n = tri + 3 * int64_t(triangles[0]);
+#pragma GCC unroll 3
+        for (int k = 0; k < 3; k++) {
+            const T* v = pos + 4 * int64_t(n[k]);
             p[k] = {Lanes<T>(v[0]), Lanes<T>(v[1]), Lanes<T>(v[2]), Lanes<T>(v[3])};
-        } else {
-            const Columns4<T> c = load_columns<T>([&](int l) { return pos + 4 * int64_t(tri[3 * int64_t(triangles[l]) + k]); });
-            p[k] = {c.x, c.y, c.z, c.w};
         }
+        return;
+    }
+#pragma GCC unroll 3
+    for (int k = 0; k < 3; k++) {
+        const Columns4<T> c = load_columns<T>([&](int l) { return pos + 4 * int64_t(tri[3 * int64_t(triangles[l]) + k]); });
+        p[k] = {c.x, c.y, c.z, c.w};
     }
 }
 
@@ -47,7 +52,7 @@ template <class T> RG_FN void store_block(const Target<T>& to, T* image, Columns
     T* first = image + 4 * (int64_t(j) * to.size.width + i);
     const int64_t row = 4 * int64_t(to.size.width);
     if (i + 4 <= to.size.width && j + 4 <= to.size.height) {
-        store_columns<T>(c, kLanes, to.stream, [=](int l) { return first + (l >> 2) * row + (l & 3) * 4; });
+        store_square<T>(c, to.stream, first, row);
         return;
     }
     alignas(64) T pixels[kLanes][4];
