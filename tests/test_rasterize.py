@@ -285,3 +285,14 @@ def test_bitwise_equal_for_every_thread_count_and_from_run_to_run():
     for k in range(2, len(results)):
         for got, want in zip(results[k], results[k % 2], strict=True):
             assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("width", [96, 101])
+def test_a_batch_too_large_for_the_caches_holds_the_bits_of_its_images(width):
+    """Large outputs are written past the caches, whole lines where rows begin on one; small ones are not."""
+    mesh = scenes.sphere(2_000, bumps=0.1)
+    pos = torch.nn.functional.pad(mesh.pos * 0.8, (0, 1), value=1.0)[None]
+    alone = rasterize(pos, mesh.tri, (90, width))
+    batch = rasterize(pos.expand(20, -1, -1), mesh.tri, (90, width))
+    for one, many in zip(alone, batch, strict=True):
+        assert torch.equal(many, one.expand_as(many))
