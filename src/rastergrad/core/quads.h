@@ -158,30 +158,34 @@ template <class T, class Rows> RG_FN void store_columns(Columns4<T> c, int count
         row[0] = c.x[l]; row[1] = c.y[l]; row[2] = c.z[l]; row[3] = c.w[l];
     }
 }
-// The 16 rows as a square of 4 x 4 neighbours in memory, `stride` numbers from one line of four to the next. Whole lines where a register
-// holds one: a quarter of the stores. `stream` as above.
+// The 16 rows as a square of 4 x 4 neighbours in memory, `stride` numbers from one line of four to the next; lane 4 x + y is place x of
+// line y. In this order the transpose leaves whole lines in registers. `stream` as above.
 template <class T> RG_FN void store_square(Columns4<T> c, bool stream, T* first, int64_t stride) {
-#if RG_VECTOR_BYTES == 64
+#if defined(__SSE2__)
     if constexpr (sizeof(T) == 4) {
-        if (!stream || (reinterpret_cast<uintptr_t>(first) | uintptr_t(stride * 4)) % 64 == 0) {
+        if (!stream || (reinterpret_cast<uintptr_t>(first) | uintptr_t(stride * 4)) % RG_VECTOR_BYTES == 0) {
 #if defined(RASTERGRAD_SANITIZE)
             stream = false;
 #endif
             transpose_groups(c.x, c.y, c.z, c.w);
-            const __m512 a = (__m512)c.x.p[0], b = (__m512)c.y.p[0], d = (__m512)c.z.p[0], e = (__m512)c.w.p[0];
-            const __m512 ab0 = _mm512_shuffle_f32x4(a, b, 0x44), ab2 = _mm512_shuffle_f32x4(a, b, 0xee);
-            const __m512 de0 = _mm512_shuffle_f32x4(d, e, 0x44), de2 = _mm512_shuffle_f32x4(d, e, 0xee);
-            const __m512 line[4] = {_mm512_shuffle_f32x4(ab0, de0, 0x88), _mm512_shuffle_f32x4(ab0, de0, 0xdd),
-                                    _mm512_shuffle_f32x4(ab2, de2, 0x88), _mm512_shuffle_f32x4(ab2, de2, 0xdd)};
-            for (int k = 0; k < 4; k++) {
-                if (stream) _mm512_stream_ps(first + k * stride, line[k]);
-                else _mm512_storeu_ps(first + k * stride, line[k]);
-            }
+            const Lanes<float> line[4] = {c.x, c.y, c.z, c.w};
+            for (int y = 0; y < 4; y++)
+                for (int q = 0; q < Lanes<float>::kParts; q++) {
+                    float* to = first + y * stride + q * Lanes<float>::kWidth;
+                    if (!stream) memcpy(to, &line[y].p[q], RG_VECTOR_BYTES);
+#if RG_VECTOR_BYTES == 64
+                    else _mm512_stream_ps(to, (__m512)line[y].p[q]);
+#elif RG_VECTOR_BYTES == 32
+                    else _mm256_stream_ps(to, (__m256)line[y].p[q]);
+#else
+                    else _mm_stream_ps(to, (__m128)line[y].p[q]);
+#endif
+                }
             return;
         }
     }
 #endif
-    store_columns<T>(c, kLanes, stream, [=](int l) { return first + (l >> 2) * stride + (l & 3) * 4; });
+    store_columns<T>(c, kLanes, stream, [=](int l) { return first + (l & 3) * stride + (l >> 2) * 4; });
 }
 // Streaming stores become visible to other threads only after this.
 RG_FN void stream_fence() {

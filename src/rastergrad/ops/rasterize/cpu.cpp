@@ -110,7 +110,7 @@ template <class T> class ImageJob {
         for (int32_t j = 0; j < kTile; j++)
             for (int32_t i = 0; i < kTile; i++) {
                 const bool there = i0 + i < size_.width && j0 + j < size_.height;
-                keys[(j / 4 * kBlocksAcross + i / 4) * kLanes + (j & 3) * 4 + (i & 3)] =
+                keys[place_in_tile(i, j)] =
                     there ? previous_[int64_t(j0 + j) * size_.width + i0 + i] : kFar;
             }
     }

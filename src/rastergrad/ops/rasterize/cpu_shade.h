@@ -58,44 +58,82 @@ template <class T> RG_FN void store_block(const Target<T>& to, T* image, Columns
     alignas(64) T pixels[kLanes][4];
     store_columns<T>(c, kLanes, false, [&](int l) { return pixels[l]; });
     for (int l = 0; l < kLanes; l++)
-        if (i + (l & 3) < to.size.width && j + (l >> 2) < to.size.height) memcpy(first + (l >> 2) * row + (l & 3) * 4, pixels[l], sizeof pixels[l]);
+        if (i + (l >> 2) < to.size.width && j + (l & 3) < to.size.height) memcpy(first + (l & 3) * row + (l >> 2) * 4, pixels[l], sizeof pixels[l]);
 }
 
-template <class T> RG_FN void shade_block(const Scene<T>& scene, const PixelGrid<T>& pixels, const Target<T>& to, const int32_t* ids, int32_t i, int32_t j) {
+// What 16 pixels see of their triangles.
+template <class T> struct Fragments { Columns4<T> rast, rast_db; };
+
+template <class T>
+RG_FN Fragments<T> fragments(const PixelAreas<Lanes<T>>& areas, const Vec4<Lanes<T>> (&p)[3], const PixelGrid<T>& pixels, Lanes<T> encoded) {
+    using L = Lanes<T>;
+    const L inverse = L(T(1)) / areas.sum;
+    const Vec2<L> uv = barycentrics(areas, inverse);
+    const L depth = clamped_depth(plane_depth(areas, p).ratio);
+    const Slopes<L> db = barycentric_slopes(areas, inverse, uv, L(pixels.step_x), L(pixels.step_y));
+    return {{uv.x, uv.y, depth, encoded}, {db.u_x, db.u_y, db.v_x, db.v_y}};
+}
+
+// A block that is neither empty nor covered by one triangle alone.
+template <class T> void shade_mixed(const Scene<T>& scene, const PixelGrid<T>& pixels, const Target<T>& to, const int32_t* ids, int32_t i, int32_t j) {
     using L = Lanes<T>;
     const lanes_i id = lanes_i::load(ids), empty = id < lanes_i(0);
     const unsigned empty_bits = mask_bits(empty);
-    const L zero(T(0));
-    if (empty_bits == 0xffff) {
-        store_block(to, to.rast, {zero, zero, zero, zero}, i, j);
-        store_block(to, to.rast_db, {zero, zero, zero, zero}, i, j);
-        return;
-    }
     const int32_t some = ids[__builtin_ctz(~empty_bits)];
     alignas(64) int32_t triangles[kLanes];
     select(empty, lanes_i(some), id).store(triangles);
     const bool uniform = (mask_bits(id == lanes_i(some)) | empty_bits) == 0xffff;
     Vec4<L> p[3];
     load_corners(scene.pos, scene.tri, triangles, uniform, p);
-    const PixelAreas<L> areas = pixel_areas(p, pixels.x(i), pixels.y(j));
-    const L inverse = L(T(1)) / areas.sum;
-    const Vec2<L> uv = barycentrics(areas, inverse);
-    const L depth = clamped_depth(plane_depth(areas, p).ratio);
-    const Slopes<L> db = barycentric_slopes(areas, inverse, uv, L(pixels.step_x), L(pixels.step_y));
+    const Fragments<T> f = fragments(pixel_areas(p, pixels.x(i), pixels.y(j)), p, pixels, convert<T>(encode_id(id + lanes_i(1))));
     const auto none = mask_as<typename L::Integer>(empty);
-    const L encoded = convert<T>(encode_id(id + lanes_i(1)));
-    store_block(to, to.rast, {select(none, zero, uv.x), select(none, zero, uv.y), select(none, zero, depth), select(none, zero, encoded)}, i, j);
-    store_block(to, to.rast_db, {select(none, zero, db.u_x), select(none, zero, db.u_y), select(none, zero, db.v_x), select(none, zero, db.v_y)}, i, j);
+    const L zero(T(0));
+    const auto seen = [&](const Columns4<T>& c) {
+        return Columns4<T>{select(none, zero, c.x), select(none, zero, c.y), select(none, zero, c.z), select(none, zero, c.w)};
+    };
+    store_block(to, to.rast, seen(f.rast), i, j);
+    store_block(to, to.rast_db, seen(f.rast_db), i, j);
 }
 
+// Most blocks of a coarse mesh belong to one triangle, as does the block before: what is the same along a row is kept.
 template <class T> void shade_tile(const Scene<T>& scene, const PixelGrid<T>& pixels, const Target<T>& to, const Tile& tile, int32_t i0, int32_t j0) {
-    for (int32_t j = 0; j < kTile && j0 + j < to.size.height; j += 4)
-        for (int32_t i = 0; i < kTile && i0 + i < to.size.width; i += 4)
-            shade_block(scene, pixels, to, tile.id + (j / 4 * kBlocksAcross + i / 4) * kLanes, i0 + i, j0 + j);
+    using L = Lanes<T>;
+    const L zero(T(0));
+    L x[kBlocksAcross];
+    for (int32_t b = 0; b < kBlocksAcross; b++) x[b] = pixels.x(i0 + 4 * b);
+    for (int32_t j = 0; j < kTile && j0 + j < to.size.height; j += 4) {
+        const L y = pixels.y(j0 + j);
+        int32_t current = -1;
+        Vec4<L> p[3];
+        RowAreas<L> row;
+        L encoded;
+        const int32_t* ids = tile.id + j / 4 * kBlocksAcross * kLanes;
+        for (int32_t i = 0; i < kTile && i0 + i < to.size.width; i += 4, ids += kLanes) {
+            const int32_t first = ids[0];
+            if (!all(lanes_i::load(ids) == lanes_i(first))) {
+                shade_mixed(scene, pixels, to, ids, i0 + i, j0 + j);
+                continue;
+            }
+            if (first < 0) {
+                store_block(to, to.rast, {zero, zero, zero, zero}, i0 + i, j0 + j);
+                store_block(to, to.rast_db, {zero, zero, zero, zero}, i0 + i, j0 + j);
+                continue;
+            }
+            if (first != current) {
+                current = first;
+                load_corners(scene.pos, scene.tri, ids, true, p);
+                row = row_areas(p, y);
+                encoded = L(T(encode_id(first + 1)));
+            }
+            const Fragments<T> f = fragments(pixel_areas(p, row, x[i / 4]), p, pixels, encoded);
+            store_block(to, to.rast, f.rast, i0 + i, j0 + j);
+            store_block(to, to.rast_db, f.rast_db, i0 + i, j0 + j);
+        }
+    }
     if (!to.key) return;
     for (int32_t j = 0; j < kTile && j0 + j < to.size.height; j++)
         for (int32_t i = 0; i < kTile && i0 + i < to.size.width; i++)
-            to.key[int64_t(j0 + j) * to.size.width + i0 + i] = tile.key[(j / 4 * kBlocksAcross + i / 4) * kLanes + (j & 3) * 4 + (i & 3)];
+            to.key[int64_t(j0 + j) * to.size.width + i0 + i] = tile.key[place_in_tile(i, j)];
 }
 
 // Zero rows for a tile that nothing touches.

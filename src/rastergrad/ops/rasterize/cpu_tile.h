@@ -29,9 +29,11 @@ struct alignas(64) Tile {
     }
 };
 
-// Position of a lane in its block.
-RG_FN lanes_i lane_x() { return lanes_i::iota() & lanes_i(3); }
-RG_FN lanes_i lane_y() { return lanes_i::iota() >> 2; }
+// Position of a lane in its block: column by column, the order in which store_square writes whole lines.
+RG_FN lanes_i lane_x() { return lanes_i::iota() >> 2; }
+RG_FN lanes_i lane_y() { return lanes_i::iota() & lanes_i(3); }
+// Where pixel (i, j) of a tile is kept; i and j may be lanes.
+template <class I> RG_FN I place_in_tile(I i, I j) { return ((j >> 2) << 8) + (i << 2) + (j & I(3)); }
 
 template <bool kLayered> class Painter {
   public:
@@ -130,8 +132,8 @@ template <bool kLayered> void Painter<kLayered>::draw_regions(const Shape& s, in
     const LaneShape l(s);
     const Squares regions = squares(s.edge, l.edge, 4, 0, 0);
     unsigned box = 0;
-    const unsigned box_row = ((2u << (bx1 >> 2)) - 1) & ~((1u << (bx0 >> 2)) - 1);
-    for (int ry = by0 >> 2; ry <= by1 >> 2; ry++) box |= box_row << (4 * ry);
+    const unsigned box_column = ((2u << (by1 >> 2)) - 1) & ~((1u << (by0 >> 2)) - 1);
+    for (int rx = bx0 >> 2; rx <= bx1 >> 2; rx++) box |= box_column << (4 * rx);
     // Rounding is monotone, hence the depths at two corners of a region bound those of all its pixels as computed.
     const lanes_f rx = convert<float>(lane_x() << 4) + lanes_f(s.x), ry = convert<float>(lane_y() << 4) + lanes_f(s.y), zero(0), last(15);
     const lanes_f near_x = rx + (s.plane.per_x < 0 ? last : zero), near_y = ry + (s.plane.per_y < 0 ? last : zero);
@@ -140,11 +142,11 @@ template <bool kLayered> void Painter<kLayered>::draw_regions(const Shape& s, in
     alignas(64) float farthest[kLanes];
     depth_at(l.plane, far_x, far_y).store(farthest);
     for (unsigned left = regions.touched & box & ~mask_bits(hidden); left; left &= left - 1) {
-        const int region = __builtin_ctz(left), i = (region & 3) * 16, j = (region >> 2) * 16;
+        const int region = __builtin_ctz(left), i = (region >> 2) * 16, j = (region & 3) * 16;
         const bool whole_region = regions.whole >> region & 1;
         const Squares blocks = whole_region ? Squares{0xffff, 0xffff} : squares(s.edge, l.edge, 2, i, j);
         for (unsigned b = blocks.touched; b; b &= b - 1) {
-            const int block = __builtin_ctz(b), bi = i + (block & 3) * 4, bj = j + (block >> 2) * 4;
+            const int block = __builtin_ctz(b), bi = i + (block >> 2) * 4, bj = j + (block & 3) * 4;
             if (blocks.whole >> block & 1) draw_block<true>(s, l, bi, bj);
             else draw_block<false>(s, l, bi, bj);
         }
@@ -231,7 +233,7 @@ void Painter<kLayered>::draw_small(const ScreenVertex* screen, const int32_t* tr
         for (int32_t dj = 0;; dj++) {
             const lanes_i row_inside = tiny & (lanes_i(dj) < high);
             if (!any(row_inside)) break;
-            const lanes_i j = j0 + lanes_i(dj), row_at = ((j >> 2) << 8) + ((j & lanes_i(3)) << 2);
+            const lanes_i j = j0 + lanes_i(dj);
             const lanes_f pixel_y = y + convert<float>(j);
             for (int32_t di = 0;; di++) {
                 const lanes_i in_box = row_inside & (lanes_i(di) < wide);
@@ -242,7 +244,7 @@ void Painter<kLayered>::draw_small(const ScreenVertex* screen, const int32_t* tr
                 unsigned inside = mask_bits(in_box & (signs >= zero));
                 if (!inside) continue;
                 alignas(64) float depth[kLanes];
-                (row_at + ((i >> 2) << 4) + (i & lanes_i(3))).store(at);
+                place_in_tile(i, j).store(at);
                 depth_at(plane, x + convert<float>(i), pixel_y).store(depth);
                 for (; inside; inside &= inside - 1) {
                     const int l = __builtin_ctz(inside);
