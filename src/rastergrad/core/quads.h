@@ -187,6 +187,25 @@ template <class T> RG_FN void store_square(Columns4<T> c, bool stream, T* first,
 #endif
     store_columns<T>(c, kLanes, stream, [=](int l) { return first + (l & 3) * stride + (l >> 2) * 4; });
 }
+// Zeros to `count` numbers; `stream` asks for 16-byte alignment.
+template <class T> RG_FN void store_zeros(T* to, int64_t count, bool stream) {
+#if defined(__SSE2__) && !defined(RASTERGRAD_SANITIZE)
+    if (stream && count * sizeof(T) % 16 == 0) {
+        char* at = reinterpret_cast<char*>(to);
+        char* const end = at + count * sizeof(T);
+        for (; at < end && reinterpret_cast<uintptr_t>(at) % RG_VECTOR_BYTES; at += 16) _mm_stream_ps(reinterpret_cast<float*>(at), _mm_setzero_ps());
+#if RG_VECTOR_BYTES == 64
+        for (; at + 64 <= end; at += 64) _mm512_stream_ps(reinterpret_cast<float*>(at), _mm512_setzero_ps());
+#elif RG_VECTOR_BYTES == 32
+        for (; at + 32 <= end; at += 32) _mm256_stream_ps(reinterpret_cast<float*>(at), _mm256_setzero_ps());
+#endif
+        for (; at < end; at += 16) _mm_stream_ps(reinterpret_cast<float*>(at), _mm_setzero_ps());
+        return;
+    }
+#endif
+    (void)stream;
+    memset(to, 0, size_t(count) * sizeof(T));
+}
 // Streaming stores become visible to other threads only after this.
 RG_FN void stream_fence() {
 #if defined(__SSE2__)

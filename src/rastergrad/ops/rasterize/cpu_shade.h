@@ -139,16 +139,9 @@ template <class T> void shade_tile(const Scene<T>& scene, const PixelGrid<T>& pi
 // Zero rows for a tile that nothing touches.
 template <class T> void clear_tile(const Target<T>& to, int32_t i0, int32_t j0) {
     const int32_t width = minimum(kTile, to.size.width - i0), height = minimum(kTile, to.size.height - j0);
-    const Lanes<T> zero(T(0));
     for (int32_t j = j0; j < j0 + height; j++) {
         const int64_t first = int64_t(j) * to.size.width + i0;
-        for (T* image : {to.rast, to.rast_db}) {
-            T* row = image + 4 * first;
-            int32_t i = 0;
-            for (; i + kLanes <= width; i += kLanes)
-                store_columns<T>({zero, zero, zero, zero}, kLanes, to.stream, [=](int l) { return row + 4 * (i + l); });
-            if (i < width) memset(row + 4 * i, 0, size_t(width - i) * 4 * sizeof(T));
-        }
+        for (T* image : {to.rast, to.rast_db}) store_zeros(image + 4 * first, 4 * int64_t(width), to.stream);
         if (to.key)
             for (int32_t i = 0; i < width; i++) to.key[first + i] = kFar;
     }
