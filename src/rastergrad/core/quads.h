@@ -159,11 +159,11 @@ template <class T, class Rows> RG_FN void store_columns(Columns4<T> c, int count
     }
 }
 // The 16 rows as a square of 4 x 4 neighbours in memory, `stride` numbers from one line of four to the next; lane 4 x + y is place x of
-// line y. In this order the transpose leaves whole lines in registers. `stream` as above.
-template <class T> RG_FN void store_square(Columns4<T> c, bool stream, T* first, int64_t stride) {
+// line y. In this order the transpose leaves whole lines in registers. `stream` as above; `whole` says that lines are aligned to 64 bytes.
+template <class T> RG_FN void store_square(Columns4<T> c, bool stream, bool whole, T* first, int64_t stride) {
 #if defined(__SSE2__)
     if constexpr (sizeof(T) == 4) {
-        if (!stream || (reinterpret_cast<uintptr_t>(first) | uintptr_t(stride * 4)) % RG_VECTOR_BYTES == 0) {
+        if (!stream || whole) {
 #if defined(RASTERGRAD_SANITIZE)
             stream = false;
 #endif

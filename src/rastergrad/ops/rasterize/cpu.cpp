@@ -64,7 +64,8 @@ template <class T> class ImageJob {
         }
         to_ = {a.rast + 4 * first, a.rast_db + 4 * first, a.depth_key ? a.depth_key + first : nullptr, size_,
                a.images * pixels * int64_t(8 * sizeof(T)) >= kStreamFrom && reinterpret_cast<uintptr_t>(a.rast) % 16 == 0 &&
-                   reinterpret_cast<uintptr_t>(a.rast_db) % 16 == 0};
+                   reinterpret_cast<uintptr_t>(a.rast_db) % 16 == 0,
+               a.width % 4 == 0 && a.height % 4 == 0 && reinterpret_cast<uintptr_t>(a.rast) % 64 == 0 && reinterpret_cast<uintptr_t>(a.rast_db) % 64 == 0};
         previous_ = a.previous_key ? a.previous_key + first : nullptr;
     }
 
@@ -91,7 +92,8 @@ template <class T> class ImageJob {
                 } else {
                     paint_tile<T, false>(scene_, bench.all(), bench.workers(), t, tile, nullptr);
                 }
-                shade_tile(scene_, pixels, to_, tile, i0, j0);
+                if (to_.stream && to_.whole) shade_tile<true>(scene_, pixels, to_, tile, i0, j0);
+                else shade_tile<false>(scene_, pixels, to_, tile, i0, j0);
             }
             stream_fence();
         });

@@ -45,14 +45,15 @@ template <class T> struct Target {
     float* key;      // or null
     ScreenSize size;
     bool stream;     // write past the caches: for what does not fit them anyway
+    bool whole;      // sides are multiples of 4, and both images begin at a multiple of 64 bytes: lines of four pixels are lines of the cache
 };
 
 // A block of 4 x 4 rows of 4 numbers whose first pixel is (i, j).
-template <class T> RG_FN void store_block(const Target<T>& to, T* image, Columns4<T> c, int32_t i, int32_t j) {
+template <bool kStreamWhole, class T> RG_FN void store_block(const Target<T>& to, T* image, Columns4<T> c, int32_t i, int32_t j) {
     T* first = image + 4 * (int64_t(j) * to.size.width + i);
     const int64_t row = 4 * int64_t(to.size.width);
-    if (i + 4 <= to.size.width && j + 4 <= to.size.height) {
-        store_square<T>(c, to.stream, first, row);
+    if (kStreamWhole || (i + 4 <= to.size.width && j + 4 <= to.size.height)) {
+        store_square<T>(c, kStreamWhole || to.stream, kStreamWhole || to.whole, first, row);
         return;
     }
     alignas(64) T pixels[kLanes][4];
@@ -91,12 +92,13 @@ template <class T> void shade_mixed(const Scene<T>& scene, const PixelGrid<T>& p
     const auto seen = [&](const Columns4<T>& c) {
         return Columns4<T>{select(none, zero, c.x), select(none, zero, c.y), select(none, zero, c.z), select(none, zero, c.w)};
     };
-    store_block(to, to.rast, seen(f.rast), i, j);
-    store_block(to, to.rast_db, seen(f.rast_db), i, j);
+    store_block<false>(to, to.rast, seen(f.rast), i, j);
+    store_block<false>(to, to.rast_db, seen(f.rast_db), i, j);
 }
 
 // Most blocks of a coarse mesh belong to one triangle, as does the block before: what is the same along a row is kept.
-template <class T> void shade_tile(const Scene<T>& scene, const PixelGrid<T>& pixels, const Target<T>& to, const Tile& tile, int32_t i0, int32_t j0) {
+// kStreamWhole: to.stream and to.whole, known beforehand; the tests between the stores make gcc spill what it computed.
+template <bool kStreamWhole, class T> __attribute__((noinline)) void shade_tile(const Scene<T>& scene, const PixelGrid<T>& pixels, const Target<T>& to, const Tile& tile, int32_t i0, int32_t j0) {
     using L = Lanes<T>;
     const L zero(T(0));
     L x[kBlocksAcross];
@@ -115,8 +117,8 @@ template <class T> void shade_tile(const Scene<T>& scene, const PixelGrid<T>& pi
                 continue;
             }
             if (first < 0) {
-                store_block(to, to.rast, {zero, zero, zero, zero}, i0 + i, j0 + j);
-                store_block(to, to.rast_db, {zero, zero, zero, zero}, i0 + i, j0 + j);
+                store_block<kStreamWhole, T>(to, to.rast, {zero, zero, zero, zero}, i0 + i, j0 + j);
+                store_block<kStreamWhole, T>(to, to.rast_db, {zero, zero, zero, zero}, i0 + i, j0 + j);
                 continue;
             }
             if (first != current) {
@@ -126,8 +128,8 @@ template <class T> void shade_tile(const Scene<T>& scene, const PixelGrid<T>& pi
                 encoded = L(T(encode_id(first + 1)));
             }
             const Fragments<T> f = fragments(pixel_areas(p, row, x[i / 4]), p, pixels, encoded);
-            store_block(to, to.rast, f.rast, i0 + i, j0 + j);
-            store_block(to, to.rast_db, f.rast_db, i0 + i, j0 + j);
+            store_block<kStreamWhole>(to, to.rast, f.rast, i0 + i, j0 + j);
+            store_block<kStreamWhole>(to, to.rast_db, f.rast_db, i0 + i, j0 + j);
         }
     }
     if (!to.key) return;
