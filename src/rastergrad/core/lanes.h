@@ -133,6 +133,14 @@ template <class To, class From> RG_FN Lanes<To> bits_as(Lanes<From> a) {
     return r;
 }
 
+RG_FN int32_t largest(Lanes<int32_t> a) {
+    alignas(64) int32_t lane[kLanes];
+    a.store(lane);
+    int32_t r = lane[0];
+    for (int l = 1; l < kLanes; l++) r = maximum(r, lane[l]);
+    return r;
+}
+
 // Number conversion between types of one width: float <-> int32, double <-> int64 (truncating).
 template <class To, class From> RG_FN Lanes<To> convert(Lanes<From> a) {
     Lanes<To> r;

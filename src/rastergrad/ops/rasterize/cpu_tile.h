@@ -191,10 +191,10 @@ constexpr int32_t kTinyBox = 9;
 
 template <bool kLayered>
 void Painter<kLayered>::draw_small(const ScreenVertex* screen, const int32_t* tri, const int32_t* ids, int count) {
+    alignas(64) int32_t lane_id[kLanes], at[kLanes];
+    for (int l = 0; l < kLanes; l++) lane_id[l] = ids[l < count ? l : 0];
     const auto corner = [&](int k) {
-        return load_columns<float>([&](int l) {
-            return reinterpret_cast<const float*>(screen + tri[3 * int64_t(ids[l < count ? l : 0]) + k]);
-        });
+        return load_columns<float>([&](int l) { return reinterpret_cast<const float*>(screen + tri[3 * int64_t(lane_id[l]) + k]); });
     };
     const Columns4<float> p = corner(0), q = corner(1), r = corner(2);
     const lanes_i tile_x(tile_.x), tile_y(tile_.y), zero(0), one(1);
@@ -227,30 +227,35 @@ void Painter<kLayered>::draw_small(const ScreenVertex* screen, const int32_t* tr
 
     const lanes_i tiny = drawn & (wide * high <= lanes_i(kTinyBox));
     const unsigned tiny_bits = mask_bits(tiny);
-    alignas(64) int32_t lane_id[kLanes], at[kLanes];
-    for (int l = 0; l < kLanes; l++) lane_id[l] = ids[l < count ? l : 0];
     if (tiny_bits) {
-        for (int32_t dj = 0;; dj++) {
-            const lanes_i row_inside = tiny & (lanes_i(dj) < high);
-            if (!any(row_inside)) break;
+        // Exact edges are negative outside the box, so beside them only the end of the tile needs a test; what is not tiny is never inside.
+        const lanes_i tiny_high = high & tiny, tiny_wide = wide & tiny;
+        const int32_t rows = largest(tiny_high);
+        lanes_i row_edge[3], step_x[3];
+        for (int k = 0; k < 3; k++) {
+            row_edge[k] = select(tiny, c[k] + a[k] * i0 + b[k] * j0, lanes_i(-1));
+            step_x[k] = a[k] & tiny;
+        }
+        for (int32_t dj = 0; dj < rows; dj++) {
             const lanes_i j = j0 + lanes_i(dj);
-            const lanes_f pixel_y = y + convert<float>(j);
-            for (int32_t di = 0;; di++) {
-                const lanes_i in_box = row_inside & (lanes_i(di) < wide);
-                if (!any(in_box)) break;
-                const lanes_i i = i0 + lanes_i(di);
-                lanes_i signs(0);
-                for (int k = 0; k < 3; k++) signs |= c[k] + a[k] * i + b[k] * j;
-                unsigned inside = mask_bits(in_box & (signs >= zero));
-                if (!inside) continue;
-                alignas(64) float depth[kLanes];
-                place_in_tile(i, j).store(at);
-                depth_at(plane, x + convert<float>(i), pixel_y).store(depth);
-                for (; inside; inside &= inside - 1) {
-                    const int l = __builtin_ctz(inside);
-                    draw_pixel(at[l], depth[l], lane_id[l]);
+            const int32_t columns = largest(select(lanes_i(dj) < high, tiny_wide, zero));
+            const lanes_f row = depth_of_row(plane, y + convert<float>(j));
+            lanes_i edge[3] = {row_edge[0], row_edge[1], row_edge[2]}, i = i0;
+            for (int32_t di = 0; di < columns; di++) {
+                const unsigned outside = mask_bits((edge[0] | edge[1] | edge[2] | (last - i) | (last - j)) >> 31);
+                if (outside != 0xffff) {
+                    alignas(64) float depth[kLanes];
+                    place_in_tile(i, j).store(at);
+                    depth_in_row(plane, row, x + convert<float>(i)).store(depth);
+                    for (unsigned inside = outside ^ 0xffff; inside; inside &= inside - 1) {
+                        const int l = __builtin_ctz(inside);
+                        draw_pixel(at[l], depth[l], lane_id[l]);
+                    }
                 }
+                i += one;
+                for (int k = 0; k < 3; k++) edge[k] += step_x[k];
             }
+            for (int k = 0; k < 3; k++) row_edge[k] += b[k] & tiny;
         }
     }
     unsigned rest = mask_bits(drawn) & ~tiny_bits;
