@@ -39,6 +39,25 @@ template <class T> RG_FN void load_corners(const T* pos, const int32_t* tri, con
     }
 }
 
+// The same where few triangles share the lanes: a masked broadcast each instead of 48 rows and their transpose.
+template <class T> RG_FN void load_few_corners(const T* pos, const int32_t* tri, const int32_t* triangles, Vec4<Lanes<T>> (&p)[3]) {
+    load_corners(pos, tri, triangles, true, p);
+    const lanes_i all_of_them = lanes_i::load(triangles);
+    for (unsigned left = mask_bits(all_of_them != lanes_i(triangles[0])); left;) {
+        const int32_t one = triangles[__builtin_ctz(left)];
+        const lanes_i mine = all_of_them == lanes_i(one);
+        left &= ~mask_bits(mine);
+        const auto m = mask_as<typename Lanes<T>::Integer>(mine);
+        const int32_t* n = tri + 3 * int64_t(one);
+#pragma GCC unroll 3
+        for (int k = 0; k < 3; k++) {
+            const T* v = pos + 4 * int64_t(n[k]);
+            p[k] = {select(m, Lanes<T>(v[0]), p[k].x), select(m, Lanes<T>(v[1]), p[k].y), select(m, Lanes<T>(v[2]), p[k].z),
+                    select(m, Lanes<T>(v[3]), p[k].w)};
+        }
+    }
+}
+
 template <class T> struct Target {
     T* rast;         // of one image
     T* rast_db;
@@ -75,6 +94,9 @@ RG_FN Fragments<T> fragments(const PixelAreas<Lanes<T>>& areas, const Vec4<Lanes
     return {{uv.x, uv.y, depth, encoded}, {db.u_x, db.u_y, db.v_x, db.v_y}};
 }
 
+// Up to so many changes from lane to lane a block is taken for one of few triangles.
+constexpr int kFewChanges = 7;
+
 // A block that is neither empty nor covered by one triangle alone.
 template <class T> void shade_mixed(const Scene<T>& scene, const PixelGrid<T>& pixels, const Target<T>& to, const int32_t* ids, int32_t i, int32_t j) {
     using L = Lanes<T>;
@@ -83,9 +105,11 @@ template <class T> void shade_mixed(const Scene<T>& scene, const PixelGrid<T>& p
     const int32_t some = ids[__builtin_ctz(~empty_bits)];
     alignas(64) int32_t triangles[kLanes];
     select(empty, lanes_i(some), id).store(triangles);
-    const bool uniform = (mask_bits(id == lanes_i(some)) | empty_bits) == 0xffff;
+    // Along the lanes; the last one looks at the next block.
+    const int changes = __builtin_popcount(mask_bits(id != lanes_i::load(ids + 1)));
     Vec4<L> p[3];
-    load_corners(scene.pos, scene.tri, triangles, uniform, p);
+    if (changes <= kFewChanges) load_few_corners(scene.pos, scene.tri, triangles, p);
+    else load_corners(scene.pos, scene.tri, triangles, false, p);
     const Fragments<T> f = fragments(pixel_areas(p, pixels.x(i), pixels.y(j)), p, pixels, convert<T>(encode_id(id + lanes_i(1))));
     const auto none = mask_as<typename L::Integer>(empty);
     const L zero(T(0));

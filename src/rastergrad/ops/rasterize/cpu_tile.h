@@ -14,7 +14,7 @@ constexpr float kFar = __builtin_inff();
 
 struct alignas(64) Tile {
     float key[kTile * kTile];      // depth of what is nearest so far, kFar where nothing is
-    int32_t id[kTile * kTile];     // its triangle, or -1
+    int32_t id[kTile * kTile + 1]; // its triangle, or -1; one more, as neighbours are compared
     float region_far[kLanes];      // no pixel of region (16 x 16 pixels) r is farther than this
     int32_t x, y;                  // centre of the tile's first pixel on the grid
 
@@ -23,6 +23,7 @@ struct alignas(64) Tile {
             lanes_f(kFar).store(key + i);
             lanes_i(-1).store(id + i);
         }
+        id[kTile * kTile] = -1;
         lanes_f(kFar).store(region_far);
         x = int32_t(tile % grid.across) * kTile * kSubPixels + kHalfPixel - grid.size.width * kHalfPixel;
         y = int32_t(tile / grid.across) * kTile * kSubPixels + kHalfPixel - grid.size.height * kHalfPixel;
