@@ -185,6 +185,7 @@ template <class T> RG_FN void store_square(Columns4<T> c, bool stream, bool whol
         }
     }
 #endif
+    (void)whole;
     store_columns<T>(c, kLanes, stream, [=](int l) { return first + (l & 3) * stride + (l >> 2) * 4; });
 }
 // Zeros to `count` numbers; `stream` asks for 16-byte alignment.
