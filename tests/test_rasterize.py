@@ -301,7 +301,7 @@ def test_a_batch_too_large_for_the_caches_holds_the_bits_of_its_images(width):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("triangles", [300, 3_000, 60_000])
 def test_a_triangle_has_the_bits_it_has_alone(triangles, dtype):
-    """Blocks of one, of few and of many triangles are shaded in different ways; a pixel must not depend on its neighbours."""
+    """Blocks of one, of few and of many triangles are shaded in different ways."""
     mesh = scenes.sphere(triangles, bumps=0.1)
     pos = torch.nn.functional.pad(mesh.pos * 0.9, (0, 1), value=1.0).to(dtype)
     rast, rast_db = rasterize(pos[None], mesh.tri, (140, 140))
