@@ -285,3 +285,31 @@ def test_bitwise_equal_for_every_thread_count_and_from_run_to_run():
     for k in range(2, len(results)):
         for got, want in zip(results[k], results[k % 2], strict=True):
             assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("width", [96, 101])
+def test_a_batch_too_large_for_the_caches_holds_the_bits_of_its_images(width):
+    """Large outputs are written past the caches, whole lines where rows begin on one; small ones are not."""
+    mesh = scenes.sphere(2_000, bumps=0.1)
+    pos = torch.nn.functional.pad(mesh.pos * 0.8, (0, 1), value=1.0)[None]
+    alone = rasterize(pos, mesh.tri, (90, width))
+    batch = rasterize(pos.expand(20, -1, -1), mesh.tri, (90, width))
+    for one, many in zip(alone, batch, strict=True):
+        assert torch.equal(many, one.expand_as(many))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("triangles", [300, 3_000, 60_000])
+def test_a_triangle_has_the_bits_it_has_alone(triangles, dtype):
+    """Blocks of one, of few and of many triangles are shaded in different ways."""
+    mesh = scenes.sphere(triangles, bumps=0.1)
+    pos = torch.nn.functional.pad(mesh.pos * 0.9, (0, 1), value=1.0).to(dtype)
+    rast, rast_db = rasterize(pos[None], mesh.tri, (140, 140))
+    numbers = rast[..., 3].long()
+    seen = numbers.unique()[1:][:: max(1, len(numbers.unique()) // 40)]
+    ranges = torch.stack([seen - 1, torch.ones_like(seen)], dim=1).int().cpu()
+    alone = rasterize(pos, mesh.tri, (140, 140), ranges=ranges)
+    for k, number in enumerate(seen):
+        mine = numbers[0] == number
+        assert torch.equal(alone[0][k][mine], rast[0][mine])
+        assert torch.equal(alone[1][k][mine], rast_db[0][mine])

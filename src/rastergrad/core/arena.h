@@ -73,6 +73,11 @@ template <class T> struct PieceList {
         if (!last || last->used == last->capacity) extend(arena);
         last->items()[last->used++] = item;
     }
+    // Room for `count` items in one piece; the caller writes them and says so by `used`.
+    RG_FN Piece* room_for(Arena& arena, int32_t count) {
+        if (!last || last->capacity - last->used < count) extend(arena);
+        return last;
+    }
     // visit(items, count) for each piece, in order.
     template <class Visit> RG_FN void for_each_piece(Visit&& visit) const {
         for (Piece* piece = first; piece; piece = piece->next) visit(piece->items(), piece->used);

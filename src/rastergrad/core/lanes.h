@@ -25,6 +25,38 @@ template <> struct IntegerOf<int32_t> { using type = int32_t; };
 template <> struct IntegerOf<double> { using type = int64_t; };
 template <> struct IntegerOf<int64_t> { using type = int64_t; };
 
+// gcc makes a comparison and a blend of a < b ? a : b; the one instruction has the same bits, the second operand where one is NaN.
+#if RG_VECTOR_BYTES == 64
+#define RG_SIMD(OP, TYPE) _mm512_##OP##_##TYPE
+#define RG_SIMD_TYPE(SUFFIX) __m512##SUFFIX
+#elif RG_VECTOR_BYTES == 32
+#define RG_SIMD(OP, TYPE) _mm256_##OP##_##TYPE
+#define RG_SIMD_TYPE(SUFFIX) __m256##SUFFIX
+#else
+#define RG_SIMD(OP, TYPE) _mm_##OP##_##TYPE
+#define RG_SIMD_TYPE(SUFFIX) __m128##SUFFIX
+#endif
+template <class T, class Part> RG_FN Part part_minimum(Part a, Part b) {
+#if defined(__SSE4_1__)
+    if constexpr (__is_same(T, float)) return (Part)RG_SIMD(min, ps)((RG_SIMD_TYPE())a, (RG_SIMD_TYPE())b);
+    else if constexpr (__is_same(T, double)) return (Part)RG_SIMD(min, pd)((RG_SIMD_TYPE(d))a, (RG_SIMD_TYPE(d))b);
+    else if constexpr (__is_same(T, int32_t)) return (Part)RG_SIMD(min, epi32)((RG_SIMD_TYPE(i))a, (RG_SIMD_TYPE(i))b);
+    else
+#endif
+    return a < b ? a : b;
+}
+template <class T, class Part> RG_FN Part part_maximum(Part a, Part b) {
+#if defined(__SSE4_1__)
+    if constexpr (__is_same(T, float)) return (Part)RG_SIMD(max, ps)((RG_SIMD_TYPE())a, (RG_SIMD_TYPE())b);
+    else if constexpr (__is_same(T, double)) return (Part)RG_SIMD(max, pd)((RG_SIMD_TYPE(d))a, (RG_SIMD_TYPE(d))b);
+    else if constexpr (__is_same(T, int32_t)) return (Part)RG_SIMD(max, epi32)((RG_SIMD_TYPE(i))a, (RG_SIMD_TYPE(i))b);
+    else
+#endif
+    return a > b ? a : b;
+}
+#undef RG_SIMD
+#undef RG_SIMD_TYPE
+
 template <class T> struct Lanes {
     static constexpr int kWidth = RG_VECTOR_BYTES / int(sizeof(T));
     static constexpr int kParts = kLanes / kWidth;
@@ -77,11 +109,11 @@ template <class T> struct Lanes {
         return a;
     }
     friend RG_FN Lanes minimum(Lanes a, Lanes b) {
-        for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] < b.p[q] ? a.p[q] : b.p[q];
+        for (int q = 0; q < kParts; q++) a.p[q] = part_minimum<T>(a.p[q], b.p[q]);
         return a;
     }
     friend RG_FN Lanes maximum(Lanes a, Lanes b) {
-        for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] > b.p[q] ? a.p[q] : b.p[q];
+        for (int q = 0; q < kParts; q++) a.p[q] = part_maximum<T>(a.p[q], b.p[q]);
         return a;
     }
 };
@@ -98,6 +130,14 @@ template <class To, class From> RG_FN Lanes<To> bits_as(Lanes<From> a) {
     static_assert(sizeof(To) == sizeof(From), "bits_as keeps the width");
     Lanes<To> r;
     for (int q = 0; q < Lanes<To>::kParts; q++) r.p[q] = (typename Lanes<To>::Part)a.p[q];
+    return r;
+}
+
+RG_FN int32_t largest(Lanes<int32_t> a) {
+    alignas(64) int32_t lane[kLanes];
+    a.store(lane);
+    int32_t r = lane[0];
+    for (int l = 1; l < kLanes; l++) r = maximum(r, lane[l]);
     return r;
 }
 

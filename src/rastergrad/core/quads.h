@@ -303,6 +303,55 @@ template <class T, class Rows> RG_FN void store_columns(Columns4<T> c, int count
         row[0] = c.x[l]; row[1] = c.y[l]; row[2] = c.z[l]; row[3] = c.w[l];
     }
 }
+// The 16 rows as a square of 4 x 4 neighbours in memory, `stride` numbers from one line of four to the next; lane 4 x + y is place x of
+// line y. In this order the transpose leaves whole lines in registers. `stream` as above; `whole` says that lines are aligned to 64 bytes.
+template <class T> RG_FN void store_square(Columns4<T> c, bool stream, bool whole, T* first, int64_t stride) {
+#if defined(__SSE2__)
+    if constexpr (sizeof(T) == 4) {
+        if (!stream || whole) {
+#if defined(RASTERGRAD_SANITIZE)
+            stream = false;
+#endif
+            transpose_groups(c.x, c.y, c.z, c.w);
+            const Lanes<float> line[4] = {c.x, c.y, c.z, c.w};
+            for (int y = 0; y < 4; y++)
+                for (int q = 0; q < Lanes<float>::kParts; q++) {
+                    float* to = first + y * stride + q * Lanes<float>::kWidth;
+                    if (!stream) memcpy(to, &line[y].p[q], RG_VECTOR_BYTES);
+#if RG_VECTOR_BYTES == 64
+                    else _mm512_stream_ps(to, (__m512)line[y].p[q]);
+#elif RG_VECTOR_BYTES == 32
+                    else _mm256_stream_ps(to, (__m256)line[y].p[q]);
+#else
+                    else _mm_stream_ps(to, (__m128)line[y].p[q]);
+#endif
+                }
+            return;
+        }
+    }
+#endif
+    (void)whole;
+    store_columns<T>(c, kLanes, stream, [=](int l) { return first + (l & 3) * stride + (l >> 2) * 4; });
+}
+// Zeros to `count` numbers; `stream` asks for 16-byte alignment.
+template <class T> RG_FN void store_zeros(T* to, int64_t count, bool stream) {
+#if defined(__SSE2__) && !defined(RASTERGRAD_SANITIZE)
+    if (stream && count * sizeof(T) % 16 == 0) {
+        char* at = reinterpret_cast<char*>(to);
+        char* const end = at + count * sizeof(T);
+        for (; at < end && reinterpret_cast<uintptr_t>(at) % RG_VECTOR_BYTES; at += 16) _mm_stream_ps(reinterpret_cast<float*>(at), _mm_setzero_ps());
+#if RG_VECTOR_BYTES == 64
+        for (; at + 64 <= end; at += 64) _mm512_stream_ps(reinterpret_cast<float*>(at), _mm512_setzero_ps());
+#elif RG_VECTOR_BYTES == 32
+        for (; at + 32 <= end; at += 32) _mm256_stream_ps(reinterpret_cast<float*>(at), _mm256_setzero_ps());
+#endif
+        for (; at < end; at += 16) _mm_stream_ps(reinterpret_cast<float*>(at), _mm_setzero_ps());
+        return;
+    }
+#endif
+    (void)stream;
+    memset(to, 0, size_t(count) * sizeof(T));
+}
 // Streaming stores become visible to other threads only after this.
 RG_FN void stream_fence() {
 #if defined(__SSE2__)

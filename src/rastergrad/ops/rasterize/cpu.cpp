@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Rasterisation on the CPU: vertices onto the grid, triangles into tiles, tiles into fragments; each step parallel.
+#include <memory>
+
 #include "cpu_kernels.h"
 #include "cpu_shade.h"
 #include "kernels.h"
@@ -52,6 +54,23 @@ class Workbench {
     Block<Bins> bins_;
 };
 
+// Calls body(first, last) for all of [0, count). Each worker begins with a run of its own and then helps the others: a frame after
+// the last one finds its pixels in the caches of the core that wrote them.
+template <class Body> void for_each_of_runs(int64_t threads, int64_t count, Body&& body) {
+    struct alignas(64) Run { std::atomic<int64_t> next; int64_t end; };
+    const std::unique_ptr<Run[]> runs(new Run[size_t(threads)]);
+    for (int64_t r = 0; r < threads; r++) {
+        runs[r].next.store(count * r / threads, std::memory_order_relaxed);
+        runs[r].end = count * (r + 1) / threads;
+    }
+    parallel_for(threads, threads, 1, [&](int worker, int64_t, int64_t) {
+        for (int64_t k = 0; k < threads; k++) {
+            Run& run = runs[(worker + k) % threads];
+            for (int64_t i; (i = run.next.fetch_add(1, std::memory_order_relaxed)) < run.end;) body(i, i + 1);
+        }
+    });
+}
+
 template <class T> class ImageJob {
   public:
     ImageJob(const ForwardArgs<T>& a, const ScreenVertex* screen, int64_t image, int64_t threads)
@@ -64,7 +83,8 @@ template <class T> class ImageJob {
         }
         to_ = {a.rast + 4 * first, a.rast_db + 4 * first, a.depth_key ? a.depth_key + first : nullptr, size_,
                a.images * pixels * int64_t(8 * sizeof(T)) >= kStreamFrom && reinterpret_cast<uintptr_t>(a.rast) % 16 == 0 &&
-                   reinterpret_cast<uintptr_t>(a.rast_db) % 16 == 0};
+                   reinterpret_cast<uintptr_t>(a.rast_db) % 16 == 0,
+               a.width % 4 == 0 && a.height % 4 == 0 && reinterpret_cast<uintptr_t>(a.rast) % 64 == 0 && reinterpret_cast<uintptr_t>(a.rast_db) % 64 == 0};
         previous_ = a.previous_key ? a.previous_key + first : nullptr;
     }
 
@@ -75,7 +95,7 @@ template <class T> class ImageJob {
             Binner<T>(scene_, grid_, bench.bins(worker)).add(begin, end);
         });
         const PixelGrid<T> pixels(size_);
-        parallel_for(threads_, grid_.count(), 1, [&](int, int64_t begin, int64_t end) {
+        for_each_of_runs(threads_, grid_.count(), [&](int64_t begin, int64_t end) {
             alignas(64) Tile tile;
             for (int64_t t = begin; t < end; t++) {
                 const int32_t i0 = int32_t(t % grid_.across) * kTile, j0 = int32_t(t / grid_.across) * kTile;
@@ -91,7 +111,8 @@ template <class T> class ImageJob {
                 } else {
                     paint_tile<T, false>(scene_, bench.all(), bench.workers(), t, tile, nullptr);
                 }
-                shade_tile(scene_, pixels, to_, tile, i0, j0);
+                if (to_.stream && to_.whole) shade_tile<true>(scene_, pixels, to_, tile, i0, j0);
+                else shade_tile<false>(scene_, pixels, to_, tile, i0, j0);
             }
             stream_fence();
         });
@@ -110,7 +131,7 @@ template <class T> class ImageJob {
         for (int32_t j = 0; j < kTile; j++)
             for (int32_t i = 0; i < kTile; i++) {
                 const bool there = i0 + i < size_.width && j0 + j < size_.height;
-                keys[(j / 4 * kBlocksAcross + i / 4) * kLanes + (j & 3) * 4 + (i & 3)] =
+                keys[place_in_tile(i, j)] =
                     there ? previous_[int64_t(j0 + j) * size_.width + i0 + i] : kFar;
             }
     }

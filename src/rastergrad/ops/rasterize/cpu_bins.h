@@ -163,7 +163,19 @@ template <class T> class Binner {
         const lanes_i tx0 = x0 >> kTileShift, tx1 = x1 >> kTileShift, ty0 = y0 >> kTileShift, ty1 = y1 >> kTileShift;
         alignas(64) int32_t column[kLanes], row[kLanes], right[kLanes], up_to[kLanes];
         tx0.store(column); ty0.store(row); tx1.store(right); ty1.store(up_to);
-        for (unsigned left = drawn & small; left; left &= left - 1) {
+        unsigned single = drawn & small;
+        if (single) {
+            // Neighbours in a mesh mostly share a tile: one list for the group.
+            const int l = __builtin_ctz(single);
+            const lanes_i tx(column[l]), ty(row[l]);
+            if (!(single & ~mask_bits((tx0 == tx) & (tx1 == tx) & (ty0 == ty) & (ty1 == ty)))) {
+                auto* piece = bins_.tiles[int64_t(row[l]) * grid_.across + column[l]].small.room_for(*bins_.arena, kLanes);
+                int32_t* to = piece->items() + piece->used;
+                piece->used += __builtin_popcount(single);
+                for (; single; single &= single - 1) *to++ = int32_t(first + __builtin_ctz(single));
+            }
+        }
+        for (unsigned left = single; left; left &= left - 1) {
             const int l = __builtin_ctz(left);
             for (int32_t ty = row[l]; ty <= up_to[l]; ty++)
                 for (int32_t tx = column[l]; tx <= right[l]; tx++)

@@ -14,7 +14,7 @@ constexpr float kFar = __builtin_inff();
 
 struct alignas(64) Tile {
     float key[kTile * kTile];      // depth of what is nearest so far, kFar where nothing is
-    int32_t id[kTile * kTile];     // its triangle, or -1
+    int32_t id[kTile * kTile + 1]; // its triangle, or -1; one more, as neighbours are compared
     float region_far[kLanes];      // no pixel of region (16 x 16 pixels) r is farther than this
     int32_t x, y;                  // centre of the tile's first pixel on the grid
 
@@ -23,15 +23,18 @@ struct alignas(64) Tile {
             lanes_f(kFar).store(key + i);
             lanes_i(-1).store(id + i);
         }
+        id[kTile * kTile] = -1;
         lanes_f(kFar).store(region_far);
         x = int32_t(tile % grid.across) * kTile * kSubPixels + kHalfPixel - grid.size.width * kHalfPixel;
         y = int32_t(tile / grid.across) * kTile * kSubPixels + kHalfPixel - grid.size.height * kHalfPixel;
     }
 };
 
-// Position of a lane in its block.
-RG_FN lanes_i lane_x() { return lanes_i::iota() & lanes_i(3); }
-RG_FN lanes_i lane_y() { return lanes_i::iota() >> 2; }
+// Position of a lane in its block: column by column, the order in which store_square writes whole lines.
+RG_FN lanes_i lane_x() { return lanes_i::iota() >> 2; }
+RG_FN lanes_i lane_y() { return lanes_i::iota() & lanes_i(3); }
+// Where pixel (i, j) of a tile is kept; i and j may be lanes.
+template <class I> RG_FN I place_in_tile(I i, I j) { return ((j >> 2) << 8) + (i << 2) + (j & I(3)); }
 
 template <bool kLayered> class Painter {
   public:
@@ -130,8 +133,8 @@ template <bool kLayered> void Painter<kLayered>::draw_regions(const Shape& s, in
     const LaneShape l(s);
     const Squares regions = squares(s.edge, l.edge, 4, 0, 0);
     unsigned box = 0;
-    const unsigned box_row = ((2u << (bx1 >> 2)) - 1) & ~((1u << (bx0 >> 2)) - 1);
-    for (int ry = by0 >> 2; ry <= by1 >> 2; ry++) box |= box_row << (4 * ry);
+    const unsigned box_column = ((2u << (by1 >> 2)) - 1) & ~((1u << (by0 >> 2)) - 1);
+    for (int rx = bx0 >> 2; rx <= bx1 >> 2; rx++) box |= box_column << (4 * rx);
     // Rounding is monotone, hence the depths at two corners of a region bound those of all its pixels as computed.
     const lanes_f rx = convert<float>(lane_x() << 4) + lanes_f(s.x), ry = convert<float>(lane_y() << 4) + lanes_f(s.y), zero(0), last(15);
     const lanes_f near_x = rx + (s.plane.per_x < 0 ? last : zero), near_y = ry + (s.plane.per_y < 0 ? last : zero);
@@ -140,11 +143,11 @@ template <bool kLayered> void Painter<kLayered>::draw_regions(const Shape& s, in
     alignas(64) float farthest[kLanes];
     depth_at(l.plane, far_x, far_y).store(farthest);
     for (unsigned left = regions.touched & box & ~mask_bits(hidden); left; left &= left - 1) {
-        const int region = __builtin_ctz(left), i = (region & 3) * 16, j = (region >> 2) * 16;
+        const int region = __builtin_ctz(left), i = (region >> 2) * 16, j = (region & 3) * 16;
         const bool whole_region = regions.whole >> region & 1;
         const Squares blocks = whole_region ? Squares{0xffff, 0xffff} : squares(s.edge, l.edge, 2, i, j);
         for (unsigned b = blocks.touched; b; b &= b - 1) {
-            const int block = __builtin_ctz(b), bi = i + (block & 3) * 4, bj = j + (block >> 2) * 4;
+            const int block = __builtin_ctz(b), bi = i + (block >> 2) * 4, bj = j + (block & 3) * 4;
             if (blocks.whole >> block & 1) draw_block<true>(s, l, bi, bj);
             else draw_block<false>(s, l, bi, bj);
         }
@@ -189,10 +192,10 @@ constexpr int32_t kTinyBox = 9;
 
 template <bool kLayered>
 void Painter<kLayered>::draw_small(const ScreenVertex* screen, const int32_t* tri, const int32_t* ids, int count) {
+    alignas(64) int32_t lane_id[kLanes], at[kLanes];
+    for (int l = 0; l < kLanes; l++) lane_id[l] = ids[l < count ? l : 0];
     const auto corner = [&](int k) {
-        return load_columns<float>([&](int l) {
-            return reinterpret_cast<const float*>(screen + tri[3 * int64_t(ids[l < count ? l : 0]) + k]);
-        });
+        return load_columns<float>([&](int l) { return reinterpret_cast<const float*>(screen + tri[3 * int64_t(lane_id[l]) + k]); });
     };
     const Columns4<float> p = corner(0), q = corner(1), r = corner(2);
     const lanes_i tile_x(tile_.x), tile_y(tile_.y), zero(0), one(1);
@@ -225,30 +228,35 @@ void Painter<kLayered>::draw_small(const ScreenVertex* screen, const int32_t* tr
 
     const lanes_i tiny = drawn & (wide * high <= lanes_i(kTinyBox));
     const unsigned tiny_bits = mask_bits(tiny);
-    alignas(64) int32_t lane_id[kLanes], at[kLanes];
-    for (int l = 0; l < kLanes; l++) lane_id[l] = ids[l < count ? l : 0];
     if (tiny_bits) {
-        for (int32_t dj = 0;; dj++) {
-            const lanes_i row_inside = tiny & (lanes_i(dj) < high);
-            if (!any(row_inside)) break;
-            const lanes_i j = j0 + lanes_i(dj), row_at = ((j >> 2) << 8) + ((j & lanes_i(3)) << 2);
-            const lanes_f pixel_y = y + convert<float>(j);
-            for (int32_t di = 0;; di++) {
-                const lanes_i in_box = row_inside & (lanes_i(di) < wide);
-                if (!any(in_box)) break;
-                const lanes_i i = i0 + lanes_i(di);
-                lanes_i signs(0);
-                for (int k = 0; k < 3; k++) signs |= c[k] + a[k] * i + b[k] * j;
-                unsigned inside = mask_bits(in_box & (signs >= zero));
-                if (!inside) continue;
-                alignas(64) float depth[kLanes];
-                (row_at + ((i >> 2) << 4) + (i & lanes_i(3))).store(at);
-                depth_at(plane, x + convert<float>(i), pixel_y).store(depth);
-                for (; inside; inside &= inside - 1) {
-                    const int l = __builtin_ctz(inside);
-                    draw_pixel(at[l], depth[l], lane_id[l]);
+        // Exact edges are negative outside the box, so beside them only the end of the tile needs a test; what is not tiny is never inside.
+        const lanes_i tiny_high = high & tiny, tiny_wide = wide & tiny;
+        const int32_t rows = largest(tiny_high);
+        lanes_i row_edge[3], step_x[3];
+        for (int k = 0; k < 3; k++) {
+            row_edge[k] = select(tiny, c[k] + a[k] * i0 + b[k] * j0, lanes_i(-1));
+            step_x[k] = a[k] & tiny;
+        }
+        for (int32_t dj = 0; dj < rows; dj++) {
+            const lanes_i j = j0 + lanes_i(dj);
+            const int32_t columns = largest(select(lanes_i(dj) < high, tiny_wide, zero));
+            const lanes_f row = depth_of_row(plane, y + convert<float>(j));
+            lanes_i edge[3] = {row_edge[0], row_edge[1], row_edge[2]}, i = i0;
+            for (int32_t di = 0; di < columns; di++) {
+                const unsigned outside = mask_bits((edge[0] | edge[1] | edge[2] | (last - i) | (last - j)) >> 31);
+                if (outside != 0xffff) {
+                    alignas(64) float depth[kLanes];
+                    place_in_tile(i, j).store(at);
+                    depth_in_row(plane, row, x + convert<float>(i)).store(depth);
+                    for (unsigned inside = outside ^ 0xffff; inside; inside &= inside - 1) {
+                        const int l = __builtin_ctz(inside);
+                        draw_pixel(at[l], depth[l], lane_id[l]);
+                    }
                 }
+                i += one;
+                for (int k = 0; k < 3; k++) edge[k] += step_x[k];
             }
+            for (int k = 0; k < 3; k++) row_edge[k] += b[k] & tiny;
         }
     }
     unsigned rest = mask_bits(drawn) & ~tiny_bits;
@@ -276,6 +284,13 @@ struct Nearest { float k; int32_t triangle; const Piece* piece; };
 
 // Sorting pays where a pixel is drawn more often than this.
 constexpr int64_t kOverdraw = 6;
+
+// Corner numbers two groups ahead, corners one group ahead: the order of a tile is not that of memory.
+template <class T> RG_FN void prefetch_group(const Scene<T>& scene, const int32_t* items, int32_t i, int32_t count) {
+    for (int32_t l = i + 2 * kLanes; l < minimum(i + 3 * kLanes, count); l++) __builtin_prefetch(scene.tri + 3 * int64_t(items[l]));
+    for (int32_t l = i + kLanes; l < minimum(i + 2 * kLanes, count); l++)
+        for (int k = 0; k < 3; k++) __builtin_prefetch(scene.screen + scene.tri[3 * int64_t(items[l]) + k]);
+}
 
 template <class T, bool kLayered>
 void paint_tile(const Scene<T>& scene, const Bins* bins, int64_t workers, int64_t tile_index, Tile& tile, const float* previous) {
@@ -322,8 +337,10 @@ void paint_tile(const Scene<T>& scene, const Bins* bins, int64_t workers, int64_
     }
     for (int64_t w = 0; w < workers; w++)
         bins[w].tiles[tile_index].small.for_each_piece([&](const int32_t* items, int32_t count_of_piece) {
-            for (int32_t i = 0; i < count_of_piece; i += kLanes)
+            for (int32_t i = 0; i < count_of_piece; i += kLanes) {
+                prefetch_group(scene, items, i, count_of_piece);
                 painter.draw_small(scene.screen, scene.tri, items + i, int(minimum(count_of_piece - i, int32_t(kLanes))));
+            }
         });
 }
 

@@ -15,20 +15,35 @@ template <class F> struct PixelAreas {
     F sum, sum_x, sum_y;
 };
 
-template <class F> RG_FN PixelAreas<F> pixel_areas(const Vec4<F> (&p)[3], F fx, F fy) {
+// The part of it that is the same along a row of pixels.
+template <class F> struct RowAreas { F q_y[3], per_x[3], sum_x; };
+
+template <class F> RG_FN RowAreas<F> row_areas(const Vec4<F> (&p)[3], F fy) {
+    RowAreas<F> r;
+    for (int k = 0; k < 3; k++) r.q_y[k] = p[k].y - fy * p[k].w;
+    for (int k = 0; k < 3; k++) {
+        const int j = (k + 1) % 3, l = (k + 2) % 3;
+        r.per_x[k] = r.q_y[j] * p[l].w - r.q_y[l] * p[j].w;
+    }
+    r.sum_x = r.per_x[0] + r.per_x[1] + r.per_x[2];
+    return r;
+}
+
+template <class F> RG_FN PixelAreas<F> pixel_areas(const Vec4<F> (&p)[3], const RowAreas<F>& row, F fx) {
     PixelAreas<F> r;
-    for (int k = 0; k < 3; k++) r.q[k] = {p[k].x - fx * p[k].w, p[k].y - fy * p[k].w};
+    for (int k = 0; k < 3; k++) r.q[k] = {p[k].x - fx * p[k].w, row.q_y[k]};
     for (int k = 0; k < 3; k++) {
         const int j = (k + 1) % 3, l = (k + 2) % 3;
         r.area[k] = cross(r.q[j], r.q[l]);
-        r.per_x[k] = r.q[j].y * p[l].w - r.q[l].y * p[j].w;
+        r.per_x[k] = row.per_x[k];
         r.per_y[k] = p[j].w * r.q[l].x - p[l].w * r.q[j].x;
     }
     r.sum = r.area[0] + r.area[1] + r.area[2];
-    r.sum_x = r.per_x[0] + r.per_x[1] + r.per_x[2];
+    r.sum_x = row.sum_x;
     r.sum_y = r.per_y[0] + r.per_y[1] + r.per_y[2];
     return r;
 }
+template <class F> RG_FN PixelAreas<F> pixel_areas(const Vec4<F> (&p)[3], F fx, F fy) { return pixel_areas(p, row_areas(p, fy), fx); }
 
 // What pixel_areas depends on: gradients of the nine pixel-independent numbers of a triangle, summed over its pixels.
 // The areas are those at a reference pixel: A_k(f) = area[k] + (f - reference).x per_x[k] + (f - reference).y per_y[k].
