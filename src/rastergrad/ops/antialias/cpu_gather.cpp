@@ -25,8 +25,9 @@ template <class Args, class Body> void for_each_strip(const Args& a, Body&& body
     });
 }
 
-// body(channels) with the usual numbers of channels known to the compiler.
-template <class Body> RG_FN void with_channels(int64_t channels, Body&& body) {
+// body(channels) with the usual numbers of channels known to the compiler; for float64 not, as the wheel must stay small.
+template <class T, class Body> RG_FN void with_channels(int64_t channels, Body&& body) {
+    if constexpr (sizeof(T) == sizeof(double)) return body(channels);
     struct One { RG_FN operator int64_t() const { return 1; } };
     struct Three { RG_FN operator int64_t() const { return 3; } };
     struct Four { RG_FN operator int64_t() const { return 4; } };
@@ -53,7 +54,7 @@ template <class T> void expand(const T* from, int64_t width, int64_t scale, int6
                 for (int64_t j = 0; j < scale; j++, to += channels) pixel.store(to);
             }
     }
-    with_channels(channels, [&](auto count) {
+    with_channels<T>(channels, [&](auto count) {
         for (int64_t x = 0; x < width; x++, from += count)
             for (int64_t j = 0; j < scale; j++, to += count)
                 for (int64_t c = 0; c < count; c++) to[c] = from[c];
@@ -264,7 +265,7 @@ template <class T> int64_t gather_backward(const GatherBackwardArgs<T>& a) {
     for_each_strip(a, [&](int64_t image, int64_t begin, int64_t end) {
         const int64_t row_size = a.width * a.channels;
         memset(a.d_color + (image * a.height + begin) * row_size, 0, size_t((end - begin) * row_size) * sizeof(T));
-        with_channels(a.channels, [&](auto channels) {
+        with_channels<T>(a.channels, [&](auto channels) {
             for (int64_t y = maximum(begin - kReach, int64_t(0)); y < minimum(end + kReach, a.height); y++)
                 with_scale(a.scale, [&](auto scale) { return_row(a, channels, scale, image, y, begin, end); });
         });
@@ -279,7 +280,7 @@ template <class T> int64_t average_forward(const AverageArgs<T>& a) {
         const int64_t fine_size = a.scale * a.width * a.channels;
         Arena arena;
         auto* const sums = static_cast<T*>(arena.take(size_t(fine_size) * sizeof(T)));
-        with_channels(a.channels, [&](auto channels) {
+        with_channels<T>(a.channels, [&](auto channels) {
             for (int64_t y = image * a.height + begin; y < image * a.height + end; y++) {
                 const T* const fine = a.fine + y * a.scale * fine_size;
                 memcpy(sums, fine, size_t(fine_size) * sizeof(T));

@@ -177,9 +177,11 @@ template <class T> class Pairs {
     QuadMask<T>* mask_;
 };
 
-// work(V{}, blocks): with four channels at a time, or sixteen in one block, two, or (0) any number of them.
+// work(V{}, blocks): with four channels at a time, or sixteen in one block, two, or (0) any number of them. The latter always for float64:
+// each variant takes its share of the wheel, three times over.
 template <class T, class Work> RG_FN void with_channels(int64_t channels, Work&& work) {
-    if (channels <= 4) work(Quad<T>(T(0)), std::integral_constant<int, 1>());
+    if (channels <= 4) return work(Quad<T>(T(0)), std::integral_constant<int, 1>());
+    if constexpr (sizeof(T) == sizeof(double)) return work(Lanes<T>(T(0)), std::integral_constant<int, 0>());
     else if (channels <= kLanes) work(Lanes<T>(T(0)), std::integral_constant<int, 1>());
     else if (channels <= 2 * kLanes) work(Lanes<T>(T(0)), std::integral_constant<int, 2>());
     else work(Lanes<T>(T(0)), std::integral_constant<int, 0>());

@@ -222,9 +222,7 @@ template <class T> void sum_bands(const Task<T>& task, int64_t from, int64_t to,
             while (number >= task.bands.first[k + 1]) k++;
             if (!task.d_level[k]) continue;
             const int64_t band = number - task.bands.first[k];
-            if (task.q.channels == 3) sum_band<T, 3>(task, image, k, band, coarser);
-            else if (task.q.channels == 4) sum_band<T, 4>(task, image, k, band, coarser);
-            else sum_band<T, 0>(task, image, k, band, coarser);
+            with_channels<T>(task.q.channels, [&](auto c) { sum_band<T, c.value>(task, image, k, band, coarser); });
         }
     });
 }
@@ -233,9 +231,7 @@ template <class T> void pixels(const Task<T>& task, Arena* arenas) {
     parallel_for(task.q.threads, task.layout.images * task.strips, 1, [&](int worker, int64_t from, int64_t to) {
         for (int64_t s = from; s < to; s++) {
             const int64_t image = s / task.strips, strip = s % task.strips;
-            if (task.q.channels == 3) pixel_strip<T, 3>(task, arenas[worker], image, strip);
-            else if (task.q.channels == 4) pixel_strip<T, 4>(task, arenas[worker], image, strip);
-            else pixel_strip<T, 0>(task, arenas[worker], image, strip);
+            with_channels<T>(task.q.channels, [&](auto c) { pixel_strip<T, c.value>(task, arenas[worker], image, strip); });
         }
     });
 }

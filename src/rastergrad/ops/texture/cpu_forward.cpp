@@ -126,10 +126,7 @@ template <class T> int64_t forward(const ForwardArgs<T>& a) {
         for (int64_t s = from; s < to; s++) {
             const int64_t image = s / (blocks * parts), row = s / parts % blocks * kBlockRows, column = s % parts * across;
             const BlockWalk walk(layout, row, minimum(row + kBlockRows, layout.rows), column, minimum(column + across, layout.columns));
-            if (q.channels == 1) forward_part<T, 1>(q, levels, layout, a.out, stream, image, walk);
-            else if (q.channels == 3) forward_part<T, 3>(q, levels, layout, a.out, stream, image, walk);
-            else if (q.channels == 4) forward_part<T, 4>(q, levels, layout, a.out, stream, image, walk);
-            else forward_part<T, 0>(q, levels, layout, a.out, stream, image, walk);
+            with_channels<T>(q.channels, [&](auto c) { forward_part<T, c.value>(q, levels, layout, a.out, stream, image, walk); });
         }
     });
     return 0;

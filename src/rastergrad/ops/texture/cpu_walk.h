@@ -93,4 +93,16 @@ template <int kColumns, class T> RG_FN void fetch_rows(const T* from, int64_t pi
     for (int64_t line = 0; line < kLanes * kBytes; line += 64) fetch(from, (pixel + kLanes) * kBytes + line);
 }
 
+// body(number) with the usual numbers of channels known to the compiler; 0 stands for any. Of float32 only: each variant takes its share of
+// the wheel, three times over.
+template <int kNumber> struct ChannelCount { static constexpr int value = kNumber; };
+template <class T, class Body> RG_FN void with_channels(int64_t channels, Body&& body) {
+    if constexpr (sizeof(T) == sizeof(float)) {
+        if (channels == 1) return body(ChannelCount<1>());
+        if (channels == 3) return body(ChannelCount<3>());
+        if (channels == 4) return body(ChannelCount<4>());
+    }
+    body(ChannelCount<0>());
+}
+
 RG_END
