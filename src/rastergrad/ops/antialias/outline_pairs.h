@@ -56,8 +56,9 @@ template <class T> struct Blend {
 
 template <class T> class OutlineRule {
   public:
-    OutlineRule(const Scene<T>& scene, const OutlineEdges<T>& edges, int64_t image, bool intersections)
-        : s_(scene), edges_(edges), image_(image), intersections_(intersections), mesh_{scene.tri, scene.twins, edges.edges(image)},
+    // `everywhere`: pairs far from outlines are looked at even if nothing can come of it.
+    OutlineRule(const Scene<T>& scene, const OutlineEdges<T>& edges, int64_t image, bool intersections, bool everywhere = false)
+        : s_(scene), edges_(edges), image_(image), intersections_(intersections), everywhere_(everywhere || intersections), mesh_{scene.tri, scene.twins, edges.edges(image)},
           pos_(scene.pos + image * scene.pos_image_stride) {}
 
     RG_FN const MeshTables& mesh() const { return mesh_; }
@@ -66,6 +67,16 @@ template <class T> class OutlineRule {
         return {pos_, half, {F(column) + F(0.5) - half.x, F(row) + F(0.5) - half.y}, axis == Axis::kVertical};
     }
 
+    // As for PairRule. Surfaces may pass through each other anywhere.
+    RG_FN int64_t band_end(int64_t row) const {
+        return everywhere_ ? s_.height : (row / EdgeMap<T>::kCell + 1) * EdgeMap<T>::kCell;
+    }
+    Spans spans(int64_t first, int64_t last, Arena& arena) const {
+        if (!everywhere_) return edges_.map().spans(edges_.table_of(image_), first, last, arena);
+        Spans all{static_cast<Span*>(arena.take(sizeof(Span))), 0};
+        all.add(0, s_.width);
+        return all;
+    }
     // Asks for what examine will soon read of a pair, ...
     RG_FN void expect(T id0, T id1) const {
         const int32_t triangle0 = s_.triangle_of(id0), triangle1 = s_.triangle_of(id1);
@@ -129,7 +140,7 @@ template <class T> class OutlineRule {
     const Scene<T>& s_;
     const OutlineEdges<T>& edges_;
     int64_t image_;
-    bool intersections_;
+    bool intersections_, everywhere_;
     MeshTables mesh_;
     const T* pos_;
 
