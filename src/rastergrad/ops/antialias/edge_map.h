@@ -46,20 +46,21 @@ template <class T> class EdgeMap {
         }
     }
 
-    // Where the first pixels of pairs within the rows [first, last], or between two of them, may lie if such a pair touches a marked cell.
-    Spans spans(int64_t table, int64_t first, int64_t last, Arena& arena) const {
+    // Where the first pixels of pairs within the rows [first, last], or between two of them, may lie if such a pair touches a marked cell;
+    // and all others as well, as far ones, if `all`.
+    Spans spans(int64_t table, int64_t first, int64_t last, bool all, Arena& arena) const {
         constexpr int64_t kCells = kLanes / kCell;
         const int64_t blocks = (width_ + kLanes - 1) / kLanes;
         auto* const marked = static_cast<uint8_t*>(arena.take(size_t((blocks + 1) * kCells)));
         memset(marked, 0, size_t((blocks + 1) * kCells));
         for (int64_t r = first / kCell; r <= last / kCell; r++)
             for (int64_t c = 0; c < across_; c++) marked[c] |= map_.data()[table * cells_ + r * across_ + c];
-        Spans spans{static_cast<Span*>(arena.take(size_t(blocks + 1) / 2 * sizeof(Span))), 0};
+        Spans spans{static_cast<Span*>(arena.take(size_t(blocks) * sizeof(Span))), 0};
         for (int64_t b = 0; b < blocks; b++) {
             // The last column's neighbour lies in the next cell.
             uint8_t any_marked = 0;
             for (int64_t c = 0; c <= kCells; c++) any_marked |= marked[b * kCells + c];
-            if (any_marked) spans.add(b * kLanes, minimum((b + 1) * kLanes, width_));
+            if (any_marked || all) spans.add(b * kLanes, minimum((b + 1) * kLanes, width_), !any_marked);
         }
         return spans;
     }

@@ -21,7 +21,7 @@ void copy_rows(T* to, const T* from, int64_t width, int64_t channels, int64_t be
     };
     for (int64_t band = begin; band < end;) {
         const int64_t after = minimum((band / map.kCell + 1) * map.kCell, end);
-        const Spans spans = map.spans(table, band, after - 1, arena);
+        const Spans spans = map.spans(table, band, after - 1, false, arena);
         int64_t done = offset(band, 0);
         for (int64_t row = band; row < after; row++)
             for (int64_t k = 0; k < spans.count; k++) {

@@ -43,15 +43,16 @@ template <class Body> void for_each_strip(int64_t threads, int64_t images, int64
 
 enum class Axis { kHorizontal, kVertical };
 
-// Columns of some rows, in order.
-struct Span { int64_t begin, end; };
+// Columns of some rows, in order; those `far` from all edges of interest have few pairs that matter, if any.
+struct Span { int64_t begin, end; bool far; };
 struct Spans {
     Span* items;
     int64_t count;
-    // Joined to the last one if it begins where that ends.
-    void add(int64_t begin, int64_t end) {
-        if (count && items[count - 1].end == begin) items[count - 1].end = end;
-        else items[count++] = {begin, end};
+    // Joined to the last one if it goes on with it.
+    void add(int64_t begin, int64_t end, bool far) {
+        if (begin == end) return;
+        if (count && items[count - 1].end == begin && items[count - 1].far == far) items[count - 1].end = end;
+        else items[count++] = {begin, end, far};
     }
 };
 
@@ -64,6 +65,7 @@ template <class T> class IdRows {
         ids_ = static_cast<T*>(arena.take(padded * sizeof(T)));
         next_ids_ = static_cast<T*>(arena.take(padded * sizeof(T)));
         columns_ = static_cast<int32_t*>(arena.take(padded * sizeof(int32_t)));
+        ends_ = static_cast<int64_t*>(arena.take(padded / kLanes * sizeof(int64_t)));
     }
 
     // The ids that are compared with those of the row loaded before.
@@ -93,7 +95,8 @@ template <class T> class IdRows {
     const T* rast_;
     int64_t width_;
     T *ids_, *next_ids_;
-    int32_t* columns_;
+    int32_t* columns_;  // of what differs, ...
+    int64_t* ends_;     // ... and how many of them there are up to the end of each span
 
     template <class Rule, class Visit>
     RG_FN void scan(const T* first, const T* second, int64_t width, const Spans& spans, const Rule& rule, Visit&& visit) {
@@ -109,10 +112,17 @@ template <class T> class IdRows {
                 for (int k = 4; k < more; k++, differ &= differ - 1) columns_[found + k] = int32_t(i + __builtin_ctz(differ));
                 found += more;
             }
+            ends_[s] = found;
         }
         if (rule.expects())
             for (int64_t k = 0; k < found; k++) rule.expect(first[columns_[k]], second[columns_[k]]);
-        for (int64_t k = 0; k < found; k++) visit(columns_[k], first[columns_[k]], second[columns_[k]]);
+        int64_t k = 0;
+        for (int64_t s = 0; s < spans.count; s++) {
+            int64_t end = ends_[s];
+            if (spans.items[s].far) end = k + rule.keep(first, second, columns_ + k, end - k);
+            for (; k < end; k++) visit(columns_[k], first[columns_[k]], second[columns_[k]]);
+            k = ends_[s];
+        }
     }
 };
 
@@ -120,12 +130,13 @@ template <class T> class IdRows {
 // been told to expect them: row by row those within it, then those to the next one. Pairs to the row above the first come before all others.
 template <class T, class Rule, class Visit>
 void walk_strip(IdRows<T>& ids, int64_t height, int64_t begin, int64_t end, const Rule& rule, Arena& arena, Visit&& visit) {
-    // A row that lies between two bands is loaded for both.
-    for (int64_t band = maximum(begin - 1, int64_t(0)); band < end;) {
+    const int64_t start = maximum(begin - 1, int64_t(0));
+    for (int64_t band = start; band < end;) {
         const int64_t after = minimum(rule.band_end(band), end);
         const Spans spans = rule.spans(band, minimum(after, height - 1), arena);
         if (spans.count) {
-            ids.load(band, spans);
+            // A row that lies between two bands is loaded for both, unless the first has loaded all of it.
+            if (band == start || !rule.asks_everywhere()) ids.load(band, spans);
             for (int64_t row = band; row < after; row++) {
                 if (row >= begin) ids.horizontal(spans, rule, [&](int64_t column, T id0, T id1) { visit(Axis::kHorizontal, row, column, id0, id1); });
                 if (row + 1 == height) break;
