@@ -56,6 +56,20 @@ struct Spans {
     }
 };
 
+// The columns of set bits, counted from `first`, in order; returns how many they are. Writes up to sixteen.
+RG_FN int put_columns(unsigned bits, int64_t first, int32_t* to) {
+    const int count = __builtin_popcount(bits);
+#if RG_VECTOR_BYTES == 64
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(__mmask16(bits), _mm512_add_epi32(lane, _mm512_set1_epi32(int32_t(first)))));
+#else
+    // Mostly at most four: written without asking, as their number is hard to foretell.
+    for (int k = 0; k < 4; k++, bits &= bits - 1) to[k] = int32_t(first + __builtin_ctz(bits | 1u << 31));
+    for (int k = 4; k < count; k++, bits &= bits - 1) to[k] = int32_t(first + __builtin_ctz(bits));
+#endif
+    return count;
+}
+
 // Two rows of ids at a time, in some spans only.
 template <class T> class IdRows {
   public:
@@ -106,11 +120,7 @@ template <class T> class IdRows {
             for (int64_t i = spans.items[s].begin; i < end; i += kLanes) {
                 unsigned differ = mask_bits(Lanes<T>::load(first + i) != Lanes<T>::load(second + i));
                 if (end - i < kLanes) differ &= (1u << (end - i)) - 1;
-                const int more = __builtin_popcount(differ);
-                // Mostly at most four: written without asking, as their number is hard to foretell.
-                for (int k = 0; k < 4; k++, differ &= differ - 1) columns_[found + k] = int32_t(i + __builtin_ctz(differ | 1u << 31));
-                for (int k = 4; k < more; k++, differ &= differ - 1) columns_[found + k] = int32_t(i + __builtin_ctz(differ));
-                found += more;
+                found += put_columns(differ, i, columns_ + found);
             }
             ends_[s] = found;
         }
