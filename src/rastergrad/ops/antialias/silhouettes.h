@@ -72,12 +72,46 @@ template <class T> class Silhouettes {
         });
         uint8_t* const bits = table_.data();
         parallel_for(s_.threads, tables_ * s_.triangles, kChunk, [&](int, int64_t begin, int64_t end) {
-            for (int64_t t = begin; t < end; t++) {
-                const Vec2<T>* const of_image = positions + t / s_.triangles * s_.vertices;
-                bits[t] = uint8_t(work_out(t % s_.triangles, [=](int32_t v) { return of_image[v]; }));
-                if (bits[t]) mark(t / s_.triangles, s_.tri + 3 * (t % s_.triangles), of_image, bits[t]);
+            for (int64_t t = begin; t < end;) {
+                const int64_t table = t / s_.triangles, own = t % s_.triangles;
+                const Vec2<T>* const of_image = positions + table * s_.vertices;
+                const int count = minimum(end - t, s_.triangles - own) >= kLanes && work_out_lanes(own, of_image, bits + t) ? kLanes : 1;
+                if (count == 1) bits[t] = uint8_t(work_out(own, [=](int32_t v) { return of_image[v]; }));
+                for (int l = 0; l < count; l++)
+                    if (bits[t + l]) mark(table, s_.tri + 3 * (own + l), of_image, bits[t + l]);
+                t += count;
             }
         });
+    }
+
+    // work_out for sixteen triangles; false, and nothing done, if one of them has a vertex that does not exist.
+    bool work_out_lanes(int64_t first, const Vec2<T>* positions, uint8_t* bits) const {
+        alignas(64) T x[6][kLanes], y[6][kLanes];  // corners, then what lies opposite to them
+        unsigned borders[3] = {0, 0, 0};
+        for (int l = 0; l < kLanes; l++)
+            for (int k = 0; k < 3; k++) {
+                const int64_t half_edge = 3 * (first + l) + k;
+                const uint32_t corner = uint32_t(s_.tri[half_edge]);
+                if (corner >= uint64_t(s_.vertices)) return false;
+                const int64_t twin = s_.twins[half_edge];
+                const bool apart = uint64_t(twin) >= uint64_t(3 * s_.triangles);
+                const uint32_t opposite = uint32_t(s_.tri[apart ? 0 : twin]);
+                const bool border = apart || opposite >= uint64_t(s_.vertices);
+                borders[k] |= unsigned(border) << l;
+                const Vec2<T> p = positions[corner], q = positions[border ? 0 : opposite];
+                x[k][l] = p.x;
+                y[k][l] = p.y;
+                x[3 + k][l] = q.x;
+                y[3 + k][l] = q.y;
+            }
+        Vec2<Lanes<T>> p[6];
+        for (int k = 0; k < 6; k++) p[k] = {Lanes<T>::load(x[k]), Lanes<T>::load(y[k])};
+        const Lanes<T> area = doubled_area(p[0], p[1], p[2]);
+        unsigned folded[3];
+        for (int k = 0; k < 3; k++) folded[k] = borders[k] | mask_bits(folds(area, p[3 + k], p[(k + 1) % 3], p[(k + 2) % 3]));
+        for (int l = 0; l < kLanes; l++)
+            bits[l] = uint8_t((folded[0] >> l & 1) | (folded[1] >> l & 1) << 1 | (folded[2] >> l & 1) << 2);
+        return true;
     }
 
     void mark(int64_t table, const int32_t* corner, const Vec2<T>* positions, unsigned bits) const {
