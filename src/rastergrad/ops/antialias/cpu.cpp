@@ -14,36 +14,29 @@ namespace {
 
 constexpr int64_t kStripPixels = 16384;
 
-// Where a pair's two pixels lie in the rows in hand; null if that row belongs to another strip.
-template <class T> struct Ends { T *pixel0, *pixel1; };
-template <class T> RG_FN Ends<T> ends_of(const RowPair<T>& rows, const Pair<T>& pair, int64_t channels) {
-    const int64_t at = pair.column * channels;
-    T* const row1 = pair.axis == Axis::kHorizontal ? rows.first() : rows.second();
-    const int64_t at1 = pair.axis == Axis::kHorizontal ? at + channels : at;
-    return {rows.first() ? rows.first() + at : nullptr, row1 ? row1 + at1 : nullptr};
+// Whether an output is too large for the caches.
+template <class T> RG_FN bool is_streamed(const Scene<T>& s, int64_t channels) {
+    return s.images * s.height * s.width * channels * int64_t(sizeof(T)) >= kStreamBytes;
 }
 
 template <class T> void forward_strip(const ForwardArgs<T>& a, const Silhouettes<T>& silhouettes, int64_t image, int64_t begin, int64_t end) {
     const Scene<T>& s = a.scene;
     const int64_t width = s.width * a.channels, first = image * s.height * width;
+    const T* const color = a.color + first;
+    T* const out = a.out + first;
     Arena arena;
+    copy_rows(out, color, s.width, a.channels, begin, end, is_streamed(s, a.channels), silhouettes.map(), silhouettes.table_of(image), arena);
     IdRows<T> ids(s.rast + image * s.height * s.width * 4, s.width, arena);
     const PairRule<T> rule(s, silhouettes, image);
-    RowPair<T> rows(width, s.images * s.height * width * int64_t(sizeof(T)) >= kStreamBytes, arena);
-    walk_strip(ids, s.height, begin, end,
-        [&](int64_t row) { rows.advance(row + 1 < end ? a.color + first + (row + 1) * width : nullptr); },
-        rule,
-        [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
-            Pair<T> pair;
-            if (!rule.examine(axis, row, column, id0, id1, pair)) return;
-            const Ends<T> ends = ends_of(rows, pair, a.channels);
-            T* const target = blends_first(pair.weight) ? ends.pixel0 : ends.pixel1;
-            if (!target) return;
-            const T* color0 = a.color + first + row * width + pair.column * a.channels;
-            const T* color1 = color0 + (pair.axis == Axis::kHorizontal ? a.channels : width);
-            for (int64_t c = 0; c < a.channels; c++) target[c] += blend(pair.weight, color0[c], color1[c]);
-        },
-        [&](int64_t row) { rows.write_first(a.out + first + row * width); });
+    walk_strip(ids, s.height, begin, end, rule, arena, [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
+        Pair<T> pair;
+        if (!rule.examine(axis, row, column, id0, id1, pair)) return;
+        const int64_t target_row = row + (axis == Axis::kVertical && !blends_first(pair.weight));
+        if (target_row < begin || target_row >= end) return;
+        const int64_t at0 = row * width + column * a.channels, at1 = at0 + (axis == Axis::kHorizontal ? a.channels : width);
+        T* const target = out + (blends_first(pair.weight) ? at0 : at1);
+        for (int64_t c = 0; c < a.channels; c++) target[c] += blend(pair.weight, color[at0 + c], color[at1 + c]);
+    });
 }
 
 template <class T> int64_t forward(const ForwardArgs<T>& a) {
@@ -87,29 +80,27 @@ void backward_strip(const BackwardArgs<T>& a, const Silhouettes<T>& silhouettes,
     Arena arena;
     IdRows<T> ids(s.rast + image * s.height * s.width * 4, s.width, arena);
     const PairRule<T> rule(s, silhouettes, image);
-    RowPair<T> rows(a.d_color ? width : 0, s.images * s.height * width * int64_t(sizeof(T)) >= kStreamBytes, arena);
-    walk_strip(ids, s.height, begin, end,
-        [&](int64_t row) { if (a.d_color) rows.advance(row + 1 < end ? a.d_out + first + (row + 1) * width : nullptr); },
-        rule,
-        [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
-            Pair<T> pair;
-            if (!rule.examine(axis, row, column, id0, id1, pair)) return;
-            const int64_t at0 = first + row * width + pair.column * a.channels;
-            const int64_t at1 = at0 + (pair.axis == Axis::kHorizontal ? a.channels : width);
-            const T* g = a.d_out + (blends_first(pair.weight) ? at0 : at1);
-            const Ends<T> d = ends_of(rows, pair, a.channels);
-            T d_weight = 0;
-            for (int64_t c = 0; c < a.channels; c++) {
-                T d_color0 = 0, d_color1 = 0;
-                blend_adjoint(pair.weight, a.color[at0 + c], a.color[at1 + c], g[c], d_weight, d_color0, d_color1);
-                if (d.pixel0) d.pixel0[c] += d_color0;
-                if (d.pixel1) d.pixel1[c] += d_color1;
-            }
-            // A pair across strips belongs to the strip of its first pixel.
-            if (!scatter || row < begin || d_weight == 0 || !weight_moves(pair.weight)) return;
-            scatter_edge(s, image, pair, d_weight * T(a.boost), *scatter, worker, strip);
-        },
-        [&](int64_t row) { if (a.d_color) rows.write_first(a.d_color + first + row * width); });
+    if (a.d_color)
+        copy_rows(a.d_color + first, a.d_out + first, s.width, a.channels, begin, end, is_streamed(s, a.channels), silhouettes.map(), silhouettes.table_of(image), arena);
+    walk_strip(ids, s.height, begin, end, rule, arena, [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
+        Pair<T> pair;
+        if (!rule.examine(axis, row, column, id0, id1, pair)) return;
+        const int64_t row1 = row + (axis == Axis::kVertical);
+        const int64_t at0 = first + row * width + column * a.channels, at1 = at0 + (axis == Axis::kHorizontal ? a.channels : width);
+        const T* const g = a.d_out + (blends_first(pair.weight) ? at0 : at1);
+        T* const d_pixel0 = a.d_color && row >= begin ? a.d_color + at0 : nullptr;
+        T* const d_pixel1 = a.d_color && row1 < end ? a.d_color + at1 : nullptr;
+        T d_weight = 0;
+        for (int64_t c = 0; c < a.channels; c++) {
+            T d_color0 = 0, d_color1 = 0;
+            blend_adjoint(pair.weight, a.color[at0 + c], a.color[at1 + c], g[c], d_weight, d_color0, d_color1);
+            if (d_pixel0) d_pixel0[c] += d_color0;
+            if (d_pixel1) d_pixel1[c] += d_color1;
+        }
+        // A pair across strips belongs to the strip of its first pixel.
+        if (!scatter || row < begin || d_weight == 0 || !weight_moves(pair.weight)) return;
+        scatter_edge(s, image, pair, d_weight * T(a.boost), *scatter, worker, strip);
+    });
 }
 
 template <class T> int64_t backward(const BackwardArgs<T>& a) {

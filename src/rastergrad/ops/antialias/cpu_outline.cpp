@@ -21,27 +21,18 @@ template <class T> class StripPairs {
         : width_(s.width), low_(low), high_(high), taken_(static_cast<T*>(arena.take(size_t((high - low) * s.width) * sizeof(T)))), pairs_{nullptr, nullptr} {
         memset(taken_, 0, size_t((high - low) * width_) * sizeof(T));
         IdRows<T> ids(s.rast + image * s.height * s.width * 4, s.width, arena);
-        const auto nothing = [](int64_t) {};
-        walk_strip(ids, s.height, low, high, nothing, rule, [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
+        walk_strip(ids, s.height, low, high, rule, arena, [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
             Blend<T> blend;
             if (!rule.examine(axis, row, column, id0, id1, blend)) return;
             pairs_.push(arena, blend);
             add(row, column, blend.taken0);
             if (axis == Axis::kHorizontal) add(row, column + 1, blend.taken1);
             else add(row + 1, column, blend.taken1);
-        }, nothing);
+        });
     }
     // Of a pixel in [low, high): everything that is taken off it.
     T taken(int64_t row, int64_t column) const { return taken_[(row - low_) * width_ + column]; }
-    // visit(blend) for the pairs whose first pixel lies in `row`; rows come in order.
-    template <class Visit> void take_row(int64_t row, Visit&& visit) {
-        for (; piece_ || start(); piece_ = piece_->next, at_ = 0)
-            for (; at_ < piece_->used; at_++) {
-                const Blend<T>& blend = piece_->items()[at_];
-                if (blend.row > row) return;
-                if (blend.row == row) visit(blend);
-            }
-    }
+    // In the order of rows.
     template <class Visit> void for_each(Visit&& visit) const {
         pairs_.for_each_piece([&](const Blend<T>* blends, int32_t count) {
             for (int32_t i = 0; i < count; i++) visit(blends[i]);
@@ -49,42 +40,26 @@ template <class T> class StripPairs {
     }
 
   private:
-    using List = PieceList<Blend<T>>;
     int64_t width_, low_, high_;
     T* taken_;
-    List pairs_;
-    typename List::Piece* piece_ = nullptr;
-    int32_t at_ = 0;
-    bool started_ = false;
+    PieceList<Blend<T>> pairs_;
 
-    bool start() {
-        if (started_) return false;
-        started_ = true;
-        piece_ = pairs_.first;
-        return piece_ != nullptr;
-    }
     void add(int64_t row, int64_t column, T taken) {
         if (row >= low_ && row < high_) taken_[(row - low_) * width_ + column] += taken;
     }
 };
 
-// A pair with its two pixels: where they lie, and the rows in hand.
-template <class T> struct Ends {
-    int64_t row1, column1;
-    int64_t at0, at1;   // offsets in the image
-    T *pixel0, *pixel1; // in the rows in hand; null if that row belongs to another strip
-};
-template <class T> RG_FN Ends<T> ends_of(const RowPair<T>& rows, const Blend<T>& blend, int64_t width, int64_t channels) {
+// Where a pair's second pixel lies, and the offsets of both in the image.
+struct Ends { int64_t row1, column1, at0, at1; };
+template <class T> RG_FN Ends ends_of(const Blend<T>& blend, int64_t width, int64_t channels) {
     const bool vertical = blend.axis == Axis::kVertical;
-    Ends<T> e;
-    e.row1 = blend.row + vertical;
-    e.column1 = blend.column + !vertical;
-    e.at0 = (blend.row * width + blend.column) * channels;
-    e.at1 = (e.row1 * width + e.column1) * channels;
-    T* const row1 = vertical ? rows.second() : rows.first();
-    e.pixel0 = rows.first() ? rows.first() + blend.column * channels : nullptr;
-    e.pixel1 = row1 ? row1 + e.column1 * channels : nullptr;
-    return e;
+    const int64_t row1 = blend.row + vertical, column1 = blend.column + !vertical;
+    return {row1, column1, (blend.row * width + blend.column) * channels, (row1 * width + column1) * channels};
+}
+
+// Whether an output is too large for the caches.
+template <class T> RG_FN bool is_streamed(const Scene<T>& s, int64_t channels) {
+    return s.images * s.height * s.width * channels * int64_t(sizeof(T)) >= kStreamBytes;
 }
 
 template <class T>
@@ -96,23 +71,17 @@ void forward_strip(const OutlineForwardArgs<T>& a, const OutlineEdges<T>& edges,
     Arena arena;
     const OutlineRule<T> rule(s, edges, image, a.intersections);
     StripPairs<T> pairs(rule, s, image, begin, end, arena);
-    RowPair<T> rows(width, s.images * s.height * width * int64_t(sizeof(T)) >= kStreamBytes, arena);
-    for (int64_t row = begin - 1; row < end; row++) {
-        rows.advance(row + 1 < end ? color + (row + 1) * width : nullptr);
-        pairs.take_row(row, [&](const Blend<T>& b) {
-            const Ends<T> e = ends_of(rows, b, s.width, channels);
-            const T *color0 = color + e.at0, *color1 = color + e.at1;
-            if (e.pixel0 && b.taken0 > 0) {
-                const T weight = b.taken0 * proportion(pairs.taken(b.row, b.column));
-                for (int64_t c = 0; c < channels; c++) e.pixel0[c] += blend(weight, color0[c], color1[c]);
-            }
-            if (e.pixel1 && b.taken1 > 0) {
-                const T weight = b.taken1 * proportion(pairs.taken(e.row1, e.column1));
-                for (int64_t c = 0; c < channels; c++) e.pixel1[c] += blend(weight, color1[c], color0[c]);
-            }
-        });
-        if (row >= begin) rows.write_first(out + row * width);
-    }
+    copy_rows(out, color, s.width, channels, begin, end, is_streamed(s, channels), edges.map(), edges.table_of(image), arena);
+    pairs.for_each([&](const Blend<T>& b) {
+        const Ends e = ends_of(b, s.width, channels);
+        const auto give = [&](int64_t row, int64_t column, int64_t target, int64_t source, T taken) {
+            if (row < begin || row >= end || !(taken > 0)) return;
+            const T weight = taken * proportion(pairs.taken(row, column));
+            for (int64_t c = 0; c < channels; c++) out[target + c] += blend(weight, color[target + c], color[source + c]);
+        };
+        give(b.row, b.column, e.at0, e.at1, b.taken0);
+        give(e.row1, e.column1, e.at1, e.at0, b.taken1);
+    });
 }
 
 // Gradients of the vertices behind one pair.
@@ -204,40 +173,37 @@ void backward_strip(const OutlineBackwardArgs<T>& a, const OutlineEdges<T>& edge
                 blend_adjoint(T(0), color[target + c], color[source + c], d_out[target + c], slope, unused, unused);
             crowded[(row - begin) * s.width + column] += taken * slope;
         };
-        const RowPair<T> none(0, false, arena);
         pairs.for_each([&](const Blend<T>& b) {
-            const Ends<T> e = ends_of(none, b, s.width, channels);
+            const Ends e = ends_of(b, s.width, channels);
             note(b.row, b.column, e.at0, e.at1, b.taken0);
             note(e.row1, e.column1, e.at1, e.at0, b.taken1);
         });
     }
-    RowPair<T> rows(a.base.d_color ? width : 0, s.images * s.height * width * int64_t(sizeof(T)) >= kStreamBytes, arena);
-    for (int64_t row = begin - 2; row <= end; row++) {
-        const bool next = row + 1 >= begin && row + 1 < end;
-        if (a.base.d_color) rows.advance(next ? d_out + (row + 1) * width : nullptr);
-        pairs.take_row(row, [&](const Blend<T>& b) {
-            const Ends<T> e = ends_of(rows, b, s.width, channels);
-            // One share: the target's colour gradient, the source's, and the gradient of the share itself.
-            const auto give = [&](int64_t target_row, int64_t target_column, int64_t target, int64_t source, T* d_target, T* d_source, T taken) {
-                if (!(taken > T(0)) || target_row < begin - 1 || target_row > end) return T(0);
-                const T all = pairs.taken(target_row, target_column), weight = taken * proportion(all);
-                T slope = 0;
-                for (int64_t c = 0; c < channels; c++) {
-                    T d_color0 = 0, d_color1 = 0;
-                    blend_adjoint(weight, color[target + c], color[source + c], d_out[target + c], slope, d_color0, d_color1);
-                    if (d_target) d_target[c] += d_color0;
-                    if (d_source) d_source[c] += d_color1;
-                }
-                if (!scatter || !own(target_row)) return T(0);
-                return taken_adjoint(all, slope, all > T(1) ? crowded[(target_row - begin) * s.width + target_column] : T(0));
-            };
-            const T d_taken0 = give(b.row, b.column, e.at0, e.at1, e.pixel0, e.pixel1, b.taken0);
-            const T d_taken1 = give(e.row1, e.column1, e.at1, e.at0, e.pixel1, e.pixel0, b.taken1);
-            if (d_taken0 == T(0) && d_taken1 == T(0)) return;
-            VertexGradients<T>(s, rule, image, *scatter, worker, strip).add(b, d_taken0 * T(a.base.boost), d_taken1 * T(a.base.boost));
-        });
-        if (a.base.d_color && row >= begin && row < end) rows.write_first(a.base.d_color + first + row * width);
-    }
+    T* const d_color = a.base.d_color ? a.base.d_color + first : nullptr;
+    if (d_color) copy_rows(d_color, d_out, s.width, channels, begin, end, is_streamed(s, channels), edges.map(), edges.table_of(image), arena);
+    pairs.for_each([&](const Blend<T>& b) {
+        const Ends e = ends_of(b, s.width, channels);
+        T* const d_pixel0 = d_color && own(b.row) ? d_color + e.at0 : nullptr;
+        T* const d_pixel1 = d_color && own(e.row1) ? d_color + e.at1 : nullptr;
+        // One share: the target's colour gradient, the source's, and the gradient of the share itself.
+        const auto give = [&](int64_t target_row, int64_t target_column, int64_t target, int64_t source, T* d_target, T* d_source, T taken) {
+            if (!(taken > T(0)) || target_row < begin - 1 || target_row > end) return T(0);
+            const T all = pairs.taken(target_row, target_column), weight = taken * proportion(all);
+            T slope = 0;
+            for (int64_t c = 0; c < channels; c++) {
+                T d_color0 = 0, d_color1 = 0;
+                blend_adjoint(weight, color[target + c], color[source + c], d_out[target + c], slope, d_color0, d_color1);
+                if (d_target) d_target[c] += d_color0;
+                if (d_source) d_source[c] += d_color1;
+            }
+            if (!scatter || !own(target_row)) return T(0);
+            return taken_adjoint(all, slope, all > T(1) ? crowded[(target_row - begin) * s.width + target_column] : T(0));
+        };
+        const T d_taken0 = give(b.row, b.column, e.at0, e.at1, d_pixel0, d_pixel1, b.taken0);
+        const T d_taken1 = give(e.row1, e.column1, e.at1, e.at0, d_pixel1, d_pixel0, b.taken1);
+        if (d_taken0 == T(0) && d_taken1 == T(0)) return;
+        VertexGradients<T>(s, rule, image, *scatter, worker, strip).add(b, d_taken0 * T(a.base.boost), d_taken1 * T(a.base.boost));
+    });
 }
 
 }  // namespace

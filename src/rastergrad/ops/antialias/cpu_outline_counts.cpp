@@ -14,10 +14,9 @@ template <class T> int64_t count_outlines(const OutlineCountArgs<T>& a) {
     for_each_strip(s.threads, s.images, s.height, strips, [&](int, int64_t strip, int64_t image, int64_t begin, int64_t end) {
         Arena arena;
         IdRows<T> ids(s.rast + image * s.height * s.width * 4, s.width, arena);
-        const OutlineRule<T> rule(s, edges, image, a.intersections);
+        const OutlineRule<T> rule(s, edges, image, a.intersections, true);
         OutlineCounts n{};
-        const auto nothing = [](int64_t) {};
-        walk_strip(ids, s.height, begin, end, nothing, rule, [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
+        walk_strip(ids, s.height, begin, end, rule, arena, [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
             if (row < begin) return;  // a pair belongs to the strip of its first pixel
             n.pairs++;
             Blend<T> blend;
@@ -28,7 +27,7 @@ template <class T> int64_t count_outlines(const OutlineCountArgs<T>& a) {
             n.most_steps = maximum(n.most_steps, int64_t(blend.found.steps));
             if (!rule.take(blend)) return;
             (blend.found.what == Between::kOutline ? n.outlines : n.meetings)++;
-        }, nothing);
+        });
         parts[strip] = n;
     });
     *a.counts = {};

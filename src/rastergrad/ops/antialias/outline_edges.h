@@ -4,6 +4,7 @@
 #pragma once
 #include <atomic>
 
+#include "edge_map.h"
 #include "memory.h"
 #include "outline.h"
 #include "strips.h"
@@ -14,9 +15,7 @@ template <class T> class OutlineEdges {
   public:
     explicit OutlineEdges(const Scene<T>& s)
         : s_(s), half_{T(s.width) / 2, T(s.height) / 2}, tables_(s.pos_image_stride ? s.images : 1),
-          cells_across_((s.width + kCell - 1) / kCell), cells_(cells_across_ * ((s.height + kCell - 1) / kCell)),
-          edges_(size_t(tables_ * s.triangles)), map_(size_t(tables_ * cells_)) {
-        if (map_.data()) memset(map_.data(), 0, size_t(tables_ * cells_));
+          edges_(size_t(tables_ * s.triangles)), map_(s, tables_, false) {
         find_edges();
     }
 
@@ -30,21 +29,22 @@ template <class T> class OutlineEdges {
     const uint8_t* edges(int64_t image) const { return edges_.data() + table_of(image) * s_.triangles; }
     // Whether an outline may pass the pixel or its neighbours' centres.
     RG_FN bool may_pass(int64_t image, int64_t column, int64_t row) const {
-        return map_.data()[table_of(image) * cells_ + int64_t(uint64_t(row) / kCell) * cells_across_ + int64_t(uint64_t(column) / kCell)];
+        return map_.is_marked(table_of(image), column, row);
     }
+    const EdgeMap<T>& map() const { return map_; }
+    int64_t table_of(int64_t image) const { return s_.pos_image_stride ? image : 0; }
 
   private:
-    static constexpr int64_t kCell = 8;       // pixels
     static constexpr int64_t kChunk = 4096;   // triangles
     static constexpr int64_t kNone = INT64_MAX;
     static constexpr T kMargin = T(0.25);     // pixels: the reach of a crossing, 1/16, and rounding
     const Scene<T>& s_;
     Vec2<T> half_;
-    int64_t tables_, cells_across_, cells_;
-    mutable Block<uint8_t> edges_, map_;
+    int64_t tables_;
+    mutable Block<uint8_t> edges_;
+    EdgeMap<T> map_;
     std::atomic<int64_t> bad_{kNone};
 
-    int64_t table_of(int64_t image) const { return s_.pos_image_stride ? image : 0; }
     RG_FN const T* vertex(int64_t table, int32_t v) const { return s_.pos + table * s_.pos_image_stride + 4 * int64_t(v); }
 
     // A half-edge leads "down" if its triangle shows its front and it starts at the larger index, or if neither is so. Two triangles
@@ -142,26 +142,15 @@ template <class T> class OutlineEdges {
     void mark(int64_t table, const T* a, const T* b) const {
         if (!(a[3] > T(0))) { const T* c = a; a = b; b = c; }
         if (!(a[3] > T(0))) return;
-        const T width = T(s_.width), height = T(s_.height);
         const Vec2<T> corner{-half_.x, -half_.y};
         const Vec4<T> p = seen_from({a[0], a[1], a[2], a[3]}, half_, corner), q = seen_from({b[0], b[1], b[2], b[3]}, half_, corner);
         const Vec3<T> line = line_through(p, q);
         const T x0 = p.x / p.w, y0 = p.y / p.w;
         // The far end; behind the eye it lies at infinity on the screen.
         const T x1 = q.w > T(0) ? q.x / q.w : direction(line).x * T(1e30), y1 = q.w > T(0) ? q.y / q.w : direction(line).y * T(1e30);
-        const T low = maximum(minimum(y0, y1) - kMargin, T(0)), high = minimum(maximum(y0, y1) + kMargin, height - T(0.5));
-        const T left = maximum(minimum(x0, x1) - kMargin, T(0)), right = minimum(maximum(x0, x1) + kMargin, width - T(0.5));
-        if (!(low <= high) || !(left <= right)) return;
-        uint8_t* const map = map_.data() + table * cells_;
-        for (int64_t r = int64_t(low) / kCell; r <= int64_t(high) / kCell; r++) {
-            const T enter = along_at(line, maximum(low, T(r * kCell) - kMargin));
-            const T leave = along_at(line, minimum(high, T((r + 1) * kCell) + kMargin));
-            // Level lines have no crossing worth the name: then all of the edge's own extent.
-            const bool known = is_finite(enter) && is_finite(leave) && abs_of(line.x) * T(256) > abs_of(line.y);
-            const T from = known ? maximum(minimum(enter, leave) - kMargin, left) : left, to = known ? minimum(maximum(enter, leave) + kMargin, right) : right;
-            for (int64_t c = int64_t(from) / kCell; c <= int64_t(to) / kCell && from <= to; c++)
-                __atomic_store_n(map + r * cells_across_ + c, uint8_t(1), __ATOMIC_RELAXED);
-        }
+        // Level lines have no crossing worth the name: then all of the edge's own extent.
+        map_.mark(table, minimum(x0, x1), maximum(x0, x1), minimum(y0, y1), maximum(y0, y1), kMargin, abs_of(line.x) * T(256) > abs_of(line.y),
+                  [=](T y) { return along_at(line, y); });
     }
 };
 

@@ -56,8 +56,9 @@ template <class T> struct Blend {
 
 template <class T> class OutlineRule {
   public:
-    OutlineRule(const Scene<T>& scene, const OutlineEdges<T>& edges, int64_t image, bool intersections)
-        : s_(scene), edges_(edges), image_(image), intersections_(intersections), mesh_{scene.tri, scene.twins, edges.edges(image)},
+    // `counts_all`: visitors see pairs even if nothing can come of them.
+    OutlineRule(const Scene<T>& scene, const OutlineEdges<T>& edges, int64_t image, bool intersections, bool counts_all = false)
+        : s_(scene), edges_(edges), image_(image), intersections_(intersections), counts_all_(counts_all), mesh_{scene.tri, scene.twins, edges.edges(image)},
           pos_(scene.pos + image * scene.pos_image_stride) {}
 
     RG_FN const MeshTables& mesh() const { return mesh_; }
@@ -66,6 +67,41 @@ template <class T> class OutlineRule {
         return {pos_, half, {F(column) + F(0.5) - half.x, F(row) + F(0.5) - half.y}, axis == Axis::kVertical};
     }
 
+    // As for PairRule; but surfaces may pass through each other anywhere.
+    RG_FN int64_t band_end(int64_t row) const { return (row / EdgeMap<T>::kCell + 1) * EdgeMap<T>::kCell; }
+    RG_FN bool asks_everywhere() const { return intersections_ || counts_all_; }
+    Spans spans(int64_t first, int64_t last, Arena& arena) const {
+        if (!counts_all_) return edges_.map().spans(edges_.table_of(image_), first, last, intersections_, arena);
+        Spans all{static_cast<Span*>(arena.take(sizeof(Span))), 0};
+        all.add(0, s_.width, false);
+        return all;
+    }
+    // Of pairs in columns far from outlines: moves those forward that `look` may want, and returns how many they are. Almost all have a vertex
+    // in common; without a branch for each, 100,000 pairs take 0.3 ms less.
+    RG_FN int64_t keep(const T* first, const T* second, int32_t* columns, int64_t count) const {
+        const uint32_t last = uint32_t(s_.triangles - 1);  // a register would reach beyond the table
+        if (s_.triangles < 2) return count;
+        int64_t kept = 0;
+        for (int64_t k = 0; k < count; k += kLanes) {
+            const int lanes = int(minimum(count - k, int64_t(kLanes)));
+            alignas(64) T at0[kLanes] = {}, at1[kLanes] = {};
+            for (int l = 0; l < lanes; l++) {
+                at0[l] = first[columns[k + l]];
+                at1[l] = second[columns[k + l]];
+            }
+            alignas(64) int32_t triangle0[kLanes], triangle1[kLanes];
+            decode_id(Lanes<T>::load(at0)).store(triangle0);
+            decode_id(Lanes<T>::load(at1)).store(triangle1);
+            for (int l = 0; l < lanes; l++) {
+                const int32_t a = triangle0[l], b = triangle1[l];
+                const bool known = uint32_t(a) < last && uint32_t(b) < last;
+                const bool wanted = known ? !corners_in_common(a, b) : a >= 0 && b >= 0;
+                columns[kept] = columns[k + l];
+                kept += wanted;
+            }
+        }
+        return kept;
+    }
     // Asks for what examine will soon read of a pair, ...
     RG_FN void expect(T id0, T id1) const {
         const int32_t triangle0 = s_.triangle_of(id0), triangle1 = s_.triangle_of(id1);
@@ -114,6 +150,9 @@ template <class T> class OutlineRule {
     // share_a_vertex for one lane of work in three comparisons: it is asked of all pairs inside of surfaces.
     RG_FN bool have_a_vertex_in_common(int32_t a, int32_t b) const {
         if (maximum(a, b) + int64_t(1) >= s_.triangles) return share_a_vertex(mesh_, a, b);  // a register would reach beyond the table
+        return corners_in_common(a, b);
+    }
+    RG_FN bool corners_in_common(int32_t a, int32_t b) const {
         typedef int32_t Corners __attribute__((vector_size(16)));
         Corners of_a, of_b;
         memcpy(&of_a, s_.tri + 3 * int64_t(a), sizeof of_a);
@@ -129,7 +168,7 @@ template <class T> class OutlineRule {
     const Scene<T>& s_;
     const OutlineEdges<T>& edges_;
     int64_t image_;
-    bool intersections_;
+    bool intersections_, counts_all_;
     MeshTables mesh_;
     const T* pos_;
 

@@ -21,6 +21,14 @@ template <class T> class PairRule {
         : s_(scene), silhouettes_(silhouettes), image_(image), rast_(scene.rast + image * scene.height * scene.width * 4),
           pos_(scene.pos + image * scene.pos_image_stride), half_{T(scene.width) / 2, T(scene.height) / 2} {}
 
+    // The rows from `row` on whose spans are found together, and where in [first, last] there may be pairs that are blended: the crossing with a
+    // silhouette lies in one of a pair's two pixels.
+    RG_FN int64_t band_end(int64_t row) const { return (row / EdgeMap<T>::kCell + 1) * EdgeMap<T>::kCell; }
+    Spans spans(int64_t first, int64_t last, Arena& arena) const {
+        return silhouettes_.map().spans(silhouettes_.table_of(image_), first, last, false, arena);
+    }
+    RG_FN bool asks_everywhere() const { return false; }
+    RG_FN int64_t keep(const T*, const T*, const int32_t*, int64_t count) const { return count; }
     // Asks for what examine will soon read of a pair, ...
     RG_FN void expect(T id0, T id1) const {
         silhouettes_.expect(image_, s_.triangle_of(id0));

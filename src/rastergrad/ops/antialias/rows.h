@@ -1,38 +1,37 @@
 // SPDX-License-Identifier: MIT
-// Two rows of an image at a time: copied in, changed here and there while they lie in the nearest cache, and written out once.
+// An image is copied, then changed here and there.
 #pragma once
-#include "arena.h"
+#include "edge_map.h"
 #include "stream.h"
 
 RG_BEGIN
 
-template <class T> class RowPair {
-  public:
-    // Rows of `width` numbers.
-    RowPair(int64_t width, bool stream, Arena& arena) : width_(size_t(width)), stream_(stream) {
-        for (auto& buffer : buffers_) buffer = static_cast<T*>(arena.take(width_ * sizeof(T)));
+// Copies the rows [begin, end) of an image of `channels`: what lies near marked cells through the caches, as pixels there are going to be
+// changed, the rest past them if `stream`.
+template <class T>
+void copy_rows(T* to, const T* from, int64_t width, int64_t channels, int64_t begin, int64_t end, bool stream, const EdgeMap<T>& map, int64_t table, Arena& arena) {
+    const auto offset = [=](int64_t row, int64_t column) { return (row * width + column) * channels; };
+    const auto copy = [=](int64_t at, int64_t after) { memcpy(to + at, from + at, size_t(after - at) * sizeof(T)); };
+    if (!stream) {
+        copy(offset(begin, 0), offset(end, 0));
+        return;
     }
-    // The second row becomes the first; `from` is copied to be the second, or there is none.
-    void advance(const T* from) {
-        first_ = second_;
-        at_ ^= 1;
-        second_ = from ? buffers_[at_] : nullptr;
-        if (from) memcpy(second_, from, width_ * sizeof(T));
+    const auto pass = [=](int64_t at, int64_t after) {
+        stream_bytes(reinterpret_cast<char*>(to + at), reinterpret_cast<const char*>(from + at), size_t(after - at) * sizeof(T));
+    };
+    for (int64_t band = begin; band < end;) {
+        const int64_t after = minimum((band / map.kCell + 1) * map.kCell, end);
+        const Spans spans = map.spans(table, band, after - 1, false, arena);
+        int64_t done = offset(band, 0);
+        for (int64_t row = band; row < after; row++)
+            for (int64_t k = 0; k < spans.count; k++) {
+                pass(done, offset(row, spans.items[k].begin));
+                done = offset(row, spans.items[k].end);
+                copy(offset(row, spans.items[k].begin), done);
+            }
+        pass(done, offset(after, 0));
+        band = after;
     }
-    void write_first(T* to) const {
-        if (stream_) stream_bytes(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(first_), width_ * sizeof(T));
-        else memcpy(to, first_, width_ * sizeof(T));
-    }
-    // Null for a row of another strip.
-    T* first() const { return first_; }
-    T* second() const { return second_; }
-
-  private:
-    size_t width_;
-    bool stream_;
-    T* buffers_[2];
-    T *first_ = nullptr, *second_ = nullptr;
-    int at_ = 0;
-};
+}
 
 RG_END

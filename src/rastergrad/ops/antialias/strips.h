@@ -43,7 +43,34 @@ template <class Body> void for_each_strip(int64_t threads, int64_t images, int64
 
 enum class Axis { kHorizontal, kVertical };
 
-// Two rows of ids at a time.
+// Columns of some rows, in order; those `far` from all edges of interest have few pairs that matter, if any.
+struct Span { int64_t begin, end; bool far; };
+struct Spans {
+    Span* items;
+    int64_t count;
+    // Joined to the last one if it goes on with it.
+    void add(int64_t begin, int64_t end, bool far) {
+        if (begin == end) return;
+        if (count && items[count - 1].end == begin && items[count - 1].far == far) items[count - 1].end = end;
+        else items[count++] = {begin, end, far};
+    }
+};
+
+// The columns of set bits, counted from `first`, in order; returns how many they are. Writes up to sixteen.
+RG_FN int put_columns(unsigned bits, int64_t first, int32_t* to) {
+    const int count = __builtin_popcount(bits);
+#if RG_VECTOR_BYTES == 64
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(__mmask16(bits), _mm512_add_epi32(lane, _mm512_set1_epi32(int32_t(first)))));
+#else
+    // Mostly at most four: written without asking, as their number is hard to foretell.
+    for (int k = 0; k < 4; k++, bits &= bits - 1) to[k] = int32_t(first + __builtin_ctz(bits | 1u << 31));
+    for (int k = 4; k < count; k++, bits &= bits - 1) to[k] = int32_t(first + __builtin_ctz(bits));
+#endif
+    return count;
+}
+
+// Two rows of ids at a time, in some spans only.
 template <class T> class IdRows {
   public:
     // `rast` is that of one image.
@@ -52,67 +79,82 @@ template <class T> class IdRows {
         ids_ = static_cast<T*>(arena.take(padded * sizeof(T)));
         next_ids_ = static_cast<T*>(arena.take(padded * sizeof(T)));
         columns_ = static_cast<int32_t*>(arena.take(padded * sizeof(int32_t)));
+        ends_ = static_cast<int64_t*>(arena.take(padded / kLanes * sizeof(int64_t)));
     }
 
     // The ids that are compared with those of the row loaded before.
-    void load(int64_t row) {
+    void load(int64_t row, const Spans& spans) {
         T* swapped = ids_;
         ids_ = next_ids_;
         next_ids_ = swapped;
         const T* from = rast_ + row * width_ * 4;
-        int64_t i = 0;
-        for (; i + kLanes <= width_; i += kLanes) load_fourth(from + 4 * i).store(next_ids_ + i);
-        for (; i < width_; i++) next_ids_[i] = from[4 * i + 3];
+        for (int64_t k = 0; k < spans.count; k++) {
+            const int64_t end = minimum(spans.items[k].end + 1, width_);
+            int64_t i = spans.items[k].begin;
+            for (; i + kLanes <= end; i += kLanes) load_fourth(from + 4 * i).store(next_ids_ + i);
+            for (; i < end; i++) next_ids_[i] = from[4 * i + 3];
+        }
     }
 
     // visit(column of the first pixel, its id, the other id) for pairs within the row loaded last, left to right, ...
-    template <class Rule, class Visit> RG_FN void horizontal(const Rule& rule, Visit&& visit) {
-        scan(next_ids_, next_ids_ + 1, width_ - 1, rule, visit);
+    template <class Rule, class Visit> RG_FN void horizontal(const Spans& spans, const Rule& rule, Visit&& visit) {
+        scan(next_ids_, next_ids_ + 1, width_ - 1, spans, rule, visit);
     }
     // ... and between the row before and the one loaded last. All of a row's pairs are expected before the first of them is visited.
-    template <class Rule, class Visit> RG_FN void vertical(const Rule& rule, Visit&& visit) { scan(ids_, next_ids_, width_, rule, visit); }
+    template <class Rule, class Visit> RG_FN void vertical(const Spans& spans, const Rule& rule, Visit&& visit) {
+        scan(ids_, next_ids_, width_, spans, rule, visit);
+    }
 
   private:
     const T* rast_;
     int64_t width_;
     T *ids_, *next_ids_;
-    int32_t* columns_;
+    int32_t* columns_;  // of what differs, ...
+    int64_t* ends_;     // ... and how many of them there are up to the end of each span
 
-    template <class Rule, class Visit> RG_FN void scan(const T* first, const T* second, int64_t count, const Rule& rule, Visit&& visit) {
+    template <class Rule, class Visit>
+    RG_FN void scan(const T* first, const T* second, int64_t width, const Spans& spans, const Rule& rule, Visit&& visit) {
         int64_t found = 0;
-        for (int64_t i = 0; i < count; i += kLanes) {
-            unsigned differ = mask_bits(Lanes<T>::load(first + i) != Lanes<T>::load(second + i));
-            if (count - i < kLanes) differ &= (1u << (count - i)) - 1;
-            const int more = __builtin_popcount(differ);
-            // Mostly at most four: written without asking, as their number is hard to foretell.
-            for (int k = 0; k < 4; k++, differ &= differ - 1) columns_[found + k] = int32_t(i + __builtin_ctz(differ | 1u << 31));
-            for (int k = 4; k < more; k++, differ &= differ - 1) columns_[found + k] = int32_t(i + __builtin_ctz(differ));
-            found += more;
+        for (int64_t s = 0; s < spans.count; s++) {
+            const int64_t end = minimum(spans.items[s].end, width);
+            for (int64_t i = spans.items[s].begin; i < end; i += kLanes) {
+                unsigned differ = mask_bits(Lanes<T>::load(first + i) != Lanes<T>::load(second + i));
+                if (end - i < kLanes) differ &= (1u << (end - i)) - 1;
+                found += put_columns(differ, i, columns_ + found);
+            }
+            ends_[s] = found;
         }
         if (rule.expects())
             for (int64_t k = 0; k < found; k++) rule.expect(first[columns_[k]], second[columns_[k]]);
-        for (int64_t k = 0; k < found; k++) visit(columns_[k], first[columns_[k]], second[columns_[k]]);
+        int64_t k = 0;
+        for (int64_t s = 0; s < spans.count; s++) {
+            int64_t end = ends_[s];
+            if (spans.items[s].far) end = k + rule.keep(first, second, columns_ + k, end - k);
+            for (; k < end; k++) visit(columns_[k], first[columns_[k]], second[columns_[k]]);
+            k = ends_[s];
+        }
     }
 };
 
-// All pairs that touch a row of [begin, end): before(row), then visit(axis, row of the first pixel, column, id, id) for the pairs within
-// `row` and those to the next one, `rule` having been told to expect them, then after(row). Pairs to the row above the first come before all others, with before(begin - 1).
-template <class T, class Before, class Rule, class Visit, class After>
-void walk_strip(IdRows<T>& ids, int64_t height, int64_t begin, int64_t end, Before&& before, const Rule& rule, Visit&& visit, After&& after) {
-    ids.load(begin ? begin - 1 : begin);
-    before(begin - 1);
-    if (begin) {
-        ids.load(begin);
-        ids.vertical(rule, [&](int64_t column, T id0, T id1) { visit(Axis::kVertical, begin - 1, column, id0, id1); });
-    }
-    for (int64_t row = begin; row < end; row++) {
-        before(row);
-        ids.horizontal(rule, [&](int64_t column, T id0, T id1) { visit(Axis::kHorizontal, row, column, id0, id1); });
-        if (row + 1 < height) {
-            ids.load(row + 1);
-            ids.vertical(rule, [&](int64_t column, T id0, T id1) { visit(Axis::kVertical, row, column, id0, id1); });
+// visit(axis, row of the first pixel, column, id, id) for the pairs that touch a row of [begin, end) and that `rule` may want, after it has
+// been told to expect them: row by row those within it, then those to the next one. Pairs to the row above the first come before all others.
+template <class T, class Rule, class Visit>
+void walk_strip(IdRows<T>& ids, int64_t height, int64_t begin, int64_t end, const Rule& rule, Arena& arena, Visit&& visit) {
+    const int64_t start = maximum(begin - 1, int64_t(0));
+    for (int64_t band = start; band < end;) {
+        const int64_t after = minimum(rule.band_end(band), end);
+        const Spans spans = rule.spans(band, minimum(after, height - 1), arena);
+        if (spans.count) {
+            // A row that lies between two bands is loaded for both, unless the first has loaded all of it.
+            if (band == start || !rule.asks_everywhere()) ids.load(band, spans);
+            for (int64_t row = band; row < after; row++) {
+                if (row >= begin) ids.horizontal(spans, rule, [&](int64_t column, T id0, T id1) { visit(Axis::kHorizontal, row, column, id0, id1); });
+                if (row + 1 == height) break;
+                ids.load(row + 1, spans);
+                ids.vertical(spans, rule, [&](int64_t column, T id0, T id1) { visit(Axis::kVertical, row, column, id0, id1); });
+            }
         }
-        after(row);
+        band = after;
     }
 }
 

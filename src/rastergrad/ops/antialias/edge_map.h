@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+// A coarse map of the pixels that edges of interest pass, in cells of 8 x 8 pixels: what lies far from all of them need not be looked at.
+#pragma once
+#include "arena.h"
+#include "memory.h"
+#include "strips.h"
+
+RG_BEGIN
+
+template <class T> class EdgeMap {
+  public:
+    static constexpr int64_t kCell = 8;  // pixels
+
+    // With nothing marked, or everything.
+    EdgeMap(const Scene<T>& s, int64_t tables, bool marked)
+        : width_(s.width), height_(s.height), across_((s.width + kCell - 1) / kCell), cells_(across_ * ((s.height + kCell - 1) / kCell)),
+          map_(size_t(tables * cells_)) {
+        if (map_.data()) memset(map_.data(), marked, size_t(tables * cells_));
+    }
+
+    RG_FN bool is_marked(int64_t table, int64_t column, int64_t row) const {
+        return map_.data()[table * cells_ + int64_t(uint64_t(row) / kCell) * across_ + int64_t(uint64_t(column) / kCell)];
+    }
+
+    // Marks what an edge passes, which lies in [left, right] x [low, high] and, where `steep`, at along(y); all of it widened by `margin`.
+    // Several threads may do so at once. Extents that are NaN mark nothing.
+    template <class Along> void mark(int64_t table, T left, T right, T low, T high, T margin, bool steep, Along&& along) const {
+        low = maximum(low - margin, T(0));
+        high = minimum(high + margin, T(height_) - T(0.5));
+        left = maximum(left - margin, T(0));
+        right = minimum(right + margin, T(width_) - T(0.5));
+        if (!(low <= high) || !(left <= right)) return;
+        uint8_t* const map = map_.data() + table * cells_;
+        for (int64_t r = int64_t(low) / kCell; r <= int64_t(high) / kCell; r++) {
+            T from = left, to = right;
+            if (steep) {
+                const T enter = along(maximum(low, T(r * kCell) - margin)), leave = along(minimum(high, T((r + 1) * kCell) + margin));
+                if (is_finite(enter) && is_finite(leave)) {
+                    from = maximum(minimum(enter, leave) - margin, left);
+                    to = minimum(maximum(enter, leave) + margin, right);
+                }
+            }
+            if (!(from <= to)) continue;
+            for (int64_t c = int64_t(from) / kCell; c <= int64_t(to) / kCell; c++)
+                __atomic_store_n(map + r * across_ + c, uint8_t(1), __ATOMIC_RELAXED);
+        }
+    }
+
+    // Where the first pixels of pairs within the rows [first, last], or between two of them, may lie if such a pair touches a marked cell;
+    // and all others as well, as far ones, if `all`.
+    Spans spans(int64_t table, int64_t first, int64_t last, bool all, Arena& arena) const {
+        constexpr int64_t kCells = kLanes / kCell;
+        const int64_t blocks = (width_ + kLanes - 1) / kLanes;
+        auto* const marked = static_cast<uint8_t*>(arena.take(size_t((blocks + 1) * kCells)));
+        memset(marked, 0, size_t((blocks + 1) * kCells));
+        for (int64_t r = first / kCell; r <= last / kCell; r++)
+            for (int64_t c = 0; c < across_; c++) marked[c] |= map_.data()[table * cells_ + r * across_ + c];
+        Spans spans{static_cast<Span*>(arena.take(size_t(blocks) * sizeof(Span))), 0};
+        for (int64_t b = 0; b < blocks; b++) {
+            // The last column's neighbour lies in the next cell.
+            uint8_t any_marked = 0;
+            for (int64_t c = 0; c <= kCells; c++) any_marked |= marked[b * kCells + c];
+            if (any_marked || all) spans.add(b * kLanes, minimum((b + 1) * kLanes, width_), !any_marked);
+        }
+        return spans;
+    }
+
+  private:
+    int64_t width_, height_, across_, cells_;
+    mutable Block<uint8_t> map_;
+};
+
+RG_END
