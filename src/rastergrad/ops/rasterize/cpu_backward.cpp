@@ -77,6 +77,7 @@ template <class T> class TriangleTable {
     }
     void flush_all() {
         for (int s = 0; s < kSlots; s++) flush(slots_[s]);
+        if (leaving_) to_corners();
     }
 
   private:
@@ -88,10 +89,19 @@ template <class T> class TriangleTable {
     int64_t strip_, first_row_;
     const T* pos_;
     Slot slots_[kSlots];
+    // Those that left the table. Sixteen at a time give their corners what they have: half the time of one after another.
+    int leaving_ = 0;
+    int32_t triangle_[kLanes];
+    alignas(64) T fx_[kLanes], fy_[kLanes];
+    alignas(64) Quad<T> sums_[5][kLanes];
 
-    __attribute__((noinline)) void flush(Slot& slot) {
+    RG_FN void flush(const Slot& slot) {
         if (slot.triangle < 0) return;
         const Quad<T> none(T(0));
+        const int at = leaving_++;
+        triangle_[at] = slot.triangle;
+        fx_[at] = slot.fx;
+        fy_[at] = slot.fy;
         Sums<T> sums{none, none, none, none, none};
         if (slot.has_quads) sums = slot.quads;
         if (slot.has_pixels) {
@@ -103,25 +113,49 @@ template <class T> class TriangleTable {
             sums.z += sums_of(slot.pixels.z);
             sums.w += sums_of(slot.pixels.w);
         }
-        const int32_t* n = a_.tri + 3 * int64_t(slot.triangle);
-        Vec4<T> p[3], d_p[3];
-        AreaGradients<T> d;
-        for (int k = 0; k < 3; k++) {
-            const T* v = pos_ + 4 * int64_t(n[k]);
-            p[k] = {v[0], v[1], v[2], v[3]};
-            d_p[k] = {T(0), T(0), sums.z[k], sums.w[k]};
-            d.area[k] = sums.area[k];
-            d.per_x[k] = sums.per_x[k];
-            d.per_y[k] = sums.per_y[k];
+        sums_[0][at] = sums.area;
+        sums_[1][at] = sums.per_x;
+        sums_[2][at] = sums.per_y;
+        sums_[3][at] = sums.z;
+        sums_[4][at] = sums.w;
+        if (leaving_ == kLanes) to_corners();
+    }
+    __attribute__((noinline)) void to_corners() {
+        using L = Lanes<T>;
+        const L zero(T(0));
+        const auto three = [&](int s, L(&to)[3]) {
+            const Columns4<T> c = load_columns<T>(reinterpret_cast<const T*>(sums_[s]), 4);
+            to[0] = c.x;
+            to[1] = c.y;
+            to[2] = c.z;
+        };
+        // Whatever lies in lanes that are not used is not looked at; but it must be a triangle.
+        for (int l = leaving_; l < kLanes; l++) {
+            triangle_[l] = triangle_[0];
+            fx_[l] = fy_[l] = T(0);
+            for (auto& s : sums_) s[l] = Quad<T>(T(0));
         }
-        corner_adjoint(p, slot.fx, slot.fy, d, d_p);
+        AreaGradients<L> d;
+        L d_z[3], d_w[3];
+        three(0, d.area);
+        three(1, d.per_x);
+        three(2, d.per_y);
+        three(3, d_z);
+        three(4, d_w);
+        Vec4<L> p[3], d_p[3];
         for (int k = 0; k < 3; k++) {
-            T* row = scatter_.append(worker_, strip_, first_row_ + n[k]);
-            row[0] = d_p[k].x;
-            row[1] = d_p[k].y;
-            row[2] = d_p[k].z;
-            row[3] = d_p[k].w;
+            const Columns4<T> c = load_columns<T>([&](int l) { return pos_ + 4 * int64_t(a_.tri[3 * int64_t(triangle_[l]) + k]); });
+            p[k] = {c.x, c.y, c.z, c.w};
+            d_p[k] = {zero, zero, d_z[k], d_w[k]};
         }
+        corner_adjoint(p, L::load(fx_), L::load(fy_), d, d_p);
+        alignas(64) Quad<T> rows[3][kLanes];
+        for (int k = 0; k < 3; k++)
+            store_columns<T>({d_p[k].x, d_p[k].y, d_p[k].z, d_p[k].w}, kLanes, false, [&](int l) { return reinterpret_cast<T*>(rows[k] + l); });
+        for (int l = 0; l < leaving_; l++)
+            for (int k = 0; k < 3; k++)
+                rows[k][l].store(scatter_.append(worker_, strip_, first_row_ + a_.tri[3 * int64_t(triangle_[l]) + k]));
+        leaving_ = 0;
     }
 };
 
@@ -269,10 +303,38 @@ RG_FN void add_many(const BackwardArgs<T>& a, const T* pos, TriangleTable<T>& ta
     }
 }
 
-// `first` is the offset of the block's first pixel, which lies at (fx, fy); columns and rows are those left in the image.
+// Which triangles a block shows: its pixels' numbers, at which there is one, and pixels that are the first of their triangle (not always
+// only the first: neighbours to the left and above are looked at).
+struct Visible {
+    int32_t number[kLanes];
+    unsigned seen, heads;
+};
+
+template <class T> RG_FN void look(const BackwardArgs<T>& a, const Square<T>& rast, Visible& to) {
+    const lanes_i number = decode_id(rast.columns().w);
+    to.seen = mask_bits((number >= lanes_i(0)) & (number < lanes_i(int32_t(a.triangles))));
+    to.heads = 0;
+    if (!to.seen) return;
+    int32_t before[kLanes + 4];
+    for (int l = 0; l < 4; l++) before[l] = -1;
+    number.store(before + 4);
+    number.store(to.number);
+    to.heads = mask_bits((number != lanes_i::load(before)) & (number != lanes_i::load(before + 3))) & to.seen;
+    for (unsigned left = to.heads; left; left &= left - 1) __builtin_prefetch(a.tri + 3 * int64_t(to.number[__builtin_ctz(left)]));
+}
+// The corners of a block that comes next; its triangles were asked for a row of blocks ago.
+template <class T> RG_FN void prefetch_corners(const BackwardArgs<T>& a, const T* pos, const Visible& block) {
+    for (unsigned left = block.heads; left; left &= left - 1) {
+        const int32_t* n = a.tri + 3 * int64_t(block.number[__builtin_ctz(left)]);
+        for (int k = 0; k < 3; k++) __builtin_prefetch(pos + 4 * int64_t(n[k]));
+    }
+}
+
+// `first` is the offset of the block's first pixel, which lies at (fx, fy); columns and rows are those left in the image; `ahead` leads to the
+// block that is prefetched, 0: none.
 template <class T>
-RG_FN void backward_block(const BackwardArgs<T>& a, const T* pos, TriangleTable<T>& table, int64_t columns, int64_t rows, int64_t first, int64_t ahead, T fx, T fy,
-                          T step_x, T step_y) {
+RG_FN void backward_block(const BackwardArgs<T>& a, const T* pos, TriangleTable<T>& table, const Visible& visible, int64_t columns, int64_t rows,
+                          int64_t first, int64_t ahead, T fx, T fy, T step_x, T step_y) {
     using L = Lanes<T>;
     using Bits = typename L::Integer;
     const auto square = [&](const T* from) { return Square<T>(from + first, a.width, columns, rows).columns(); };
@@ -280,9 +342,7 @@ RG_FN void backward_block(const BackwardArgs<T>& a, const T* pos, TriangleTable<
         if (ahead)
             for (int y = 0; y < 4; y++) __builtin_prefetch(from + first + ahead + 4 * y * a.width);
     };
-    soon(a.rast);
-    const lanes_i number = decode_id(square(a.rast).w);
-    const unsigned seen = mask_bits((number >= lanes_i(0)) & (number < lanes_i(int32_t(a.triangles))));
+    const unsigned seen = visible.seen;
     if (!seen) return;
     // All bits but the sign, so that a negative zero is one.
     const auto nonzero = [](Lanes<Bits> x) { return mask_bits((x << 1) != Lanes<Bits>(0)); };
@@ -306,22 +366,19 @@ RG_FN void backward_block(const BackwardArgs<T>& a, const T* pos, TriangleTable<
     if (!used) return;
 
     const L dx = convert<T>(convert<Bits>(lanes_i::iota() & lanes_i(3))) * L(step_x), dy = convert<T>(convert<Bits>(lanes_i::iota() >> 2)) * L(step_y);
-    alignas(64) int32_t triangle[kLanes];
-    number.store(triangle);
-    int32_t found[kFewTriangles];
-    unsigned mask[kFewTriangles], left = seen;
-    int count = 0;
-    while (left && count < kFewTriangles) {
-        found[count] = triangle[__builtin_ctz(left)];
-        mask[count] = mask_bits(number == lanes_i(found[count]));
-        left &= ~mask[count++];
-    }
-    if (left) {
-        select(mask_from_bits<int32_t>(used), number, lanes_i(found[0])).store(triangle);
+    const lanes_i number = lanes_i::load(visible.number);
+    // What is seen decides on the way, not what is used: a pixel without gradient changes no bit of its neighbours' sums.
+    if (__builtin_popcount(visible.heads) > kFewTriangles) {
+        alignas(64) int32_t triangle[kLanes];
+        select(mask_from_bits<int32_t>(used), number, lanes_i(visible.number[__builtin_ctz(used)])).store(triangle);
         add_many(a, pos, table, triangle, used, up, fx, fy, dx, dy, step_x, step_y);
-    } else {
-        for (int t = 0; t < count; t++)
-            if (mask[t] & used) add_triangle(a, pos, table, found[t], mask[t] & used, up, fx, fy, dx, dy, step_x, step_y);
+        return;
+    }
+    for (unsigned left = used; left;) {
+        const int32_t triangle = visible.number[__builtin_ctz(left)];
+        const unsigned mask = mask_bits(number == lanes_i(triangle)) & used;
+        left &= ~mask;
+        add_triangle(a, pos, table, triangle, mask, up, fx, fy, dx, dy, step_x, step_y);
     }
 }
 
@@ -330,12 +387,25 @@ template <class T> void backward_tile(const BackwardArgs<T>& a, RowScatter<T>& s
     const T* pos = a.pos + (a.instanced ? image * a.vertices * 4 : 0);
     const T step_x = T(2) / T(a.width), step_y = T(2) / T(a.height);
     const int64_t i1 = minimum(i0 + kTileSide, a.width), j1 = minimum(j0 + kTileSide, a.height);
-    for (int64_t j = j0; j < j1; j += 4)
+    Visible row[kTileSide / 4 + 1];
+    for (int64_t j = j0; j < j1; j += 4) {
+        const int64_t line = 4 * (image * a.height + j) * a.width;
+        int blocks = 0;
         for (int64_t i = i0; i < i1; i += 4) {
-            const int64_t first = 4 * ((image * a.height + j) * a.width + i);
-            const T fx = T(i) * step_x + (T(1) / T(a.width) - T(1)), fy = T(j) * step_y + (T(1) / T(a.height) - T(1));
-            backward_block(a, pos, table, i1 - i, j1 - j, first, j + 8 <= j1 ? 16 * a.width : 0, fx, fy, step_x, step_y);
+            const T* first = a.rast + line + 4 * i;
+            if (j + 8 <= j1)
+                for (int y = 4; y < 8; y++) __builtin_prefetch(first + 4 * y * a.width);
+            look(a, Square<T>(first, a.width, i1 - i, j1 - j), row[blocks++]);
         }
+        row[blocks].heads = 0;
+        prefetch_corners(a, pos, row[0]);
+        for (int b = 0; b < blocks; b++) {
+            const int64_t i = i0 + 4 * b;
+            prefetch_corners(a, pos, row[b + 1]);
+            const T fx = T(i) * step_x + (T(1) / T(a.width) - T(1)), fy = T(j) * step_y + (T(1) / T(a.height) - T(1));
+            backward_block(a, pos, table, row[b], i1 - i, j1 - j, line + 4 * i, j + 8 <= j1 ? 16 * a.width : 0, fx, fy, step_x, step_y);
+        }
+    }
     table.flush_all();
 }
 
