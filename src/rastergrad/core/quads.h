@@ -263,6 +263,25 @@ template <class T, class Rows> RG_FN Columns4<T> load_columns(Rows&& rows) {
 template <class T> RG_FN Columns4<T> load_columns(const T* first, int64_t stride) {
     return load_columns<T>([=](int l) { return first + l * stride; });
 }
+// A square of 4 x 4 neighbours, `stride` numbers from one line of four to the next. Whole lines where a register holds one.
+template <class T> RG_FN Columns4<T> load_square(const T* first, int64_t stride) {
+#if RG_VECTOR_BYTES == 64
+    if constexpr (sizeof(T) == 4) {
+        const __m512 a = _mm512_loadu_ps(first), b = _mm512_loadu_ps(first + stride);
+        const __m512 d = _mm512_loadu_ps(first + 2 * stride), e = _mm512_loadu_ps(first + 3 * stride);
+        const __m512 ab0 = _mm512_shuffle_f32x4(a, b, 0x44), ab2 = _mm512_shuffle_f32x4(a, b, 0xee);
+        const __m512 de0 = _mm512_shuffle_f32x4(d, e, 0x44), de2 = _mm512_shuffle_f32x4(d, e, 0xee);
+        Columns4<T> c;
+        c.x.p[0] = (Lanes<float>::Part)_mm512_shuffle_f32x4(ab0, de0, 0x88);
+        c.y.p[0] = (Lanes<float>::Part)_mm512_shuffle_f32x4(ab0, de0, 0xdd);
+        c.z.p[0] = (Lanes<float>::Part)_mm512_shuffle_f32x4(ab2, de2, 0x88);
+        c.w.p[0] = (Lanes<float>::Part)_mm512_shuffle_f32x4(ab2, de2, 0xdd);
+        transpose_groups(c.x, c.y, c.z, c.w);
+        return c;
+    }
+#endif
+    return load_columns<T>([=](int l) { return first + (l >> 2) * stride + (l & 3) * 4; });
+}
 
 // The last numbers of sixteen rows of four that lie one after another.
 template <class T> RG_FN Lanes<T> load_fourth(const T* rows) {

@@ -45,6 +45,21 @@ template <class F> RG_FN PixelAreas<F> pixel_areas(const Vec4<F> (&p)[3], const 
 }
 template <class F> RG_FN PixelAreas<F> pixel_areas(const Vec4<F> (&p)[3], F fx, F fy) { return pixel_areas(p, row_areas(p, fy), fx); }
 
+// The areas at (dx, dy) from the pixel of `at`: those of one triangle S at many pixels F.
+template <class F, class S> RG_FN PixelAreas<F> areas_at(const PixelAreas<S>& at, F dx, F dy) {
+    PixelAreas<F> r;
+    for (int k = 0; k < 3; k++) {
+        r.per_x[k] = F(at.per_x[k]);
+        r.per_y[k] = F(at.per_y[k]);
+        r.area[k] = F(at.area[k]) + (dx * r.per_x[k] + dy * r.per_y[k]);
+        r.q[k] = {F(at.q[k].x), F(at.q[k].y)};
+    }
+    r.sum = r.area[0] + r.area[1] + r.area[2];
+    r.sum_x = F(at.sum_x);
+    r.sum_y = F(at.sum_y);
+    return r;
+}
+
 // What pixel_areas depends on: gradients of the nine pixel-independent numbers of a triangle, summed over its pixels.
 // The areas are those at a reference pixel: A_k(f) = area[k] + (f - reference).x per_x[k] + (f - reference).y per_y[k].
 template <class F> struct AreaGradients { F area[3], per_x[3], per_y[3]; };
@@ -118,14 +133,14 @@ template <class F> RG_FN AreaGradients<F> barycentrics_adjoint(const PixelAreas<
 template <class F>
 RG_FN void barycentric_slopes_adjoint(const PixelAreas<F>& r, Slopes<F> g, F step_x, F step_y, AreaGradients<F>& d) {
     const F inverse = F(1) / stabilised(r.sum);
-    const F u = r.area[0] * inverse, v = r.area[1] * inverse;
-    const F h1 = g.u_x * step_x * inverse, h2 = g.u_y * step_y * inverse, h3 = g.v_x * step_x * inverse, h4 = g.v_y * step_y * inverse;
-    const F all = (h1 * (F(2) * u * r.sum_x - r.per_x[0]) + h2 * (F(2) * u * r.sum_y - r.per_y[0]) +
-                   h3 * (F(2) * v * r.sum_x - r.per_x[1]) + h4 * (F(2) * v * r.sum_y - r.per_y[1])) * inverse;
+    const F u = r.area[0] * inverse, v = r.area[1] * inverse, kx = step_x * inverse, ky = step_y * inverse;
+    const F h1 = g.u_x * kx, h2 = g.u_y * ky, h3 = g.v_x * kx, h4 = g.v_y * ky;
+    const F m_x = h1 * u + h3 * v, m_y = h2 * u + h4 * v;
+    const F all = (F(2) * (r.sum_x * m_x + r.sum_y * m_y) -
+                   (h1 * r.per_x[0] + h2 * r.per_y[0] + h3 * r.per_x[1] + h4 * r.per_y[1])) * inverse;
     d.area[0] += all - (h1 * r.sum_x + h2 * r.sum_y) * inverse;
     d.area[1] += all - (h3 * r.sum_x + h4 * r.sum_y) * inverse;
     d.area[2] += all;
-    const F m_x = h1 * u + h3 * v, m_y = h2 * u + h4 * v;
     d.per_x[0] += h1 - m_x;
     d.per_x[1] += h3 - m_x;
     d.per_x[2] -= m_x;
