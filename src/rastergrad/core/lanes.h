@@ -98,6 +98,7 @@ template <class T> struct Lanes {
     friend RG_FN Lanes operator~(Lanes a) { for (int q = 0; q < kParts; q++) a.p[q] = ~a.p[q]; return a; }
     friend RG_FN Lanes operator<<(Lanes a, int s) { for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] << s; return a; }
     friend RG_FN Lanes operator>>(Lanes a, int s) { for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] >> s; return a; }
+    friend RG_FN Lanes operator>>(Lanes a, Lanes b) { for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] >> b.p[q]; return a; }
     RG_FN Lanes& operator+=(Lanes b) { return *this = *this + b; }
     RG_FN Lanes& operator-=(Lanes b) { return *this = *this - b; }
     RG_FN Lanes& operator*=(Lanes b) { return *this = *this * b; }
@@ -117,6 +118,48 @@ template <class T> struct Lanes {
         return a;
     }
 };
+
+// Lane i is lane from[i] of a and b one behind the other. `from` must be known to the compiler.
+template <class Part, class Index> RG_FN Part shuffled(Part a, Part b, Index from) {
+#if defined(__clang__)
+    constexpr int w = int(sizeof(Part) / sizeof(a[0]));
+    Part r;
+    for (int i = 0; i < w; i++) r[i] = from[i] < w ? a[from[i]] : b[from[i] - w];
+    return r;
+#else
+    return __builtin_shuffle(a, b, from);
+#endif
+}
+
+// Pairs x0 y0 x1 y1 ... as x and y, and back.
+template <class T> RG_FN void load_pairs(const T* from, Lanes<T>& x, Lanes<T>& y) {
+    using L = Lanes<T>;
+    typename Lanes<typename L::Integer>::Part even, odd;
+    for (int i = 0; i < L::kWidth; i++) {
+        even[i] = 2 * i;
+        odd[i] = 2 * i + 1;
+    }
+    for (int q = 0; q < L::kParts; q++) {
+        typename L::Part a, b;
+        memcpy(&a, from + 2 * q * L::kWidth, sizeof a);
+        memcpy(&b, from + (2 * q + 1) * L::kWidth, sizeof b);
+        x.p[q] = shuffled(a, b, even);
+        y.p[q] = shuffled(a, b, odd);
+    }
+}
+template <class T> RG_FN void store_pairs(Lanes<T> x, Lanes<T> y, T* to) {
+    using L = Lanes<T>;
+    typename Lanes<typename L::Integer>::Part low, high;
+    for (int i = 0; i < L::kWidth; i++) {
+        low[i] = i / 2 + i % 2 * L::kWidth;
+        high[i] = low[i] + L::kWidth / 2;
+    }
+    for (int q = 0; q < L::kParts; q++) {
+        const typename L::Part a = shuffled(x.p[q], y.p[q], low), b = shuffled(x.p[q], y.p[q], high);
+        memcpy(to + 2 * q * L::kWidth, &a, sizeof a);
+        memcpy(to + (2 * q + 1) * L::kWidth, &b, sizeof b);
+    }
+}
 
 template <class T> struct MaskOf<Lanes<T>> { using type = typename Lanes<T>::Mask; };
 template <class T> struct ScalarOf { using type = T; };

@@ -179,7 +179,7 @@ template <int k, class T> RG_FN Lanes<T> spread(Lanes<T> a) {
     for (int q = 0; q < Lanes<T>::kParts; q++) {
         typename Lanes<typename Lanes<T>::Integer>::Part from;
         for (int i = 0; i < w; i++) from[i] = (4 * k + (q * w + i) / 4) % w;
-        r.p[q] = __builtin_shuffle(a.p[(4 * k + q * w / 4) / w], from);
+        r.p[q] = shuffled(a.p[(4 * k + q * w / 4) / w], a.p[(4 * k + q * w / 4) / w], from);
     }
     return r;
 }
@@ -189,7 +189,7 @@ template <int k, class T> RG_FN Lanes<T> spread_each(Lanes<T> a) {
     if constexpr (w >= 4) {
         typename Lanes<typename Lanes<T>::Integer>::Part from;
         for (int i = 0; i < w; i++) from[i] = i / 4 * 4 + k;
-        for (int q = 0; q < Lanes<T>::kParts; q++) a.p[q] = __builtin_shuffle(a.p[q], from);
+        for (int q = 0; q < Lanes<T>::kParts; q++) a.p[q] = shuffled(a.p[q], a.p[q], from);
         return a;
     }
     alignas(64) T values[kLanes];
@@ -224,7 +224,7 @@ template <class T> RG_FN void store_threes(Lanes<T> a, T* to) {
         for (int q = 0; q < Lanes<T>::kParts; q++) {
             typename Lanes<typename Lanes<T>::Integer>::Part from;
             for (int i = 0; i < w; i++) from[i] = i / 3 * 4 % w + i % 3;
-            const typename Lanes<T>::Part packed = __builtin_shuffle(a.p[q], from);
+            const typename Lanes<T>::Part packed = shuffled(a.p[q], a.p[q], from);
             memcpy(to + q * w / 4 * 3, &packed, sizeof packed);
         }
     }

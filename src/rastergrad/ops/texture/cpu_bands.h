@@ -128,7 +128,9 @@ template <class T, int kChannels> class BandSums {
             weight = record.weight == kCoarser ? f : Lanes<T>(T(1)) - f;
         }
         weight.store(weights);
-        if (__builtin_popcount(record.lanes) >= kFew) return add_pixels({first, 32 - __builtin_clz(unsigned(record.lanes)), nullptr}, record.lanes, weights);
+        // All sixteen are located, as reading some of them takes longer; unless there are no more.
+        const int count = int(minimum(int64_t(kLanes), task_.layout.images * task_.layout.pixels - first));
+        if (__builtin_popcount(record.lanes) >= kFew) return add_pixels({first, count, nullptr}, record.lanes, weights);
         for (unsigned left = record.lanes; left; left &= left - 1) {
             const int l = __builtin_ctz(left);
             pixels_[waiting_] = first + l;
@@ -204,14 +206,23 @@ template <class T, int kChannels> void sum_band(const Task<T>& task, int64_t ima
     T* sums = block.data();
     memset(static_cast<void*>(sums), 0, size_t(size * quads * 4) * sizeof(T));
     BandSums<T, kChannels> band_sums(task, k, first_row, end_row, sums);
+    const auto list_of = [&](int64_t s) { return task.lists_of(image * task.strips + s) + task.bands.first[k] + band; };
+    const auto fetch_record = [&](int64_t begin, const Record& record) {
+        const int64_t first = begin + record.first;
+        for (int64_t line = 0; line < kLanes * point_bytes; line += 64) fetch(q.uv, first * point_bytes + line);
+        for (int64_t line = 0; line < kLanes * colour_bytes; line += 64) fetch(task.args.d_out, first * colour_bytes + line);
+    };
     for (int64_t s = 0; s < task.strips; s++) {
+        // Lists are short, some sixteen records: without this, a quarter of them would be waited for.
+        if (s + 2 < task.strips && list_of(s + 2)->first) fetch(list_of(s + 2)->first, 0);
+        if (s + 1 < task.strips && list_of(s + 1)->first) {
+            PieceList<Record>::Piece* const next = list_of(s + 1)->first;
+            for (int32_t r = 0; r < minimum(next->used, kAhead); r++) fetch_record(task.strip_begin(image, s + 1), next->items()[r]);
+        }
         const int64_t begin = task.strip_begin(image, s);
-        const PieceList<Record>& list = task.lists_of(image * task.strips + s)[task.bands.first[k] + band];
-        list.for_each_piece([&](const Record* records, int32_t used) {
+        list_of(s)->for_each_piece([&](const Record* records, int32_t used) {
             for (int32_t r = 0; r < used; r++) {
-                const int64_t later = begin + records[minimum(r + kAhead, used - 1)].first;
-                for (int64_t line = 0; line < kLanes * point_bytes; line += 64) fetch(q.uv, later * point_bytes + line);
-                for (int64_t line = 0; line < kLanes * colour_bytes; line += 64) fetch(task.args.d_out, later * colour_bytes + line);
+                if (r + kAhead < used) fetch_record(begin, records[r + kAhead]);
                 band_sums.add(begin, records[r]);
             }
         });

@@ -18,6 +18,15 @@ template <class T, int kColumns> RG_FN void load_rows(const T* from, const Pixel
         return;
     }
     if (!pixels.list && pixels.count == kLanes) {
+        // Columns put together number by number in memory would be waited for: the processor cannot hand sixteen stores to one load.
+        if constexpr (kColumns == 1) {
+            columns[0] = Lanes<T>::load(from + pixels.first);
+            return;
+        }
+        if constexpr (kColumns == 2) {
+            load_pairs(from + 2 * pixels.first, columns[0], columns[1]);
+            return;
+        }
         const T* rows = from + pixels.first * kColumns;
         for (int l = 0; l < kLanes; l++)
             for (int k = 0; k < kColumns; k++) values[k][l] = rows[l * kColumns + k];
@@ -179,9 +188,9 @@ template <class T> void locate(const Query<T>& q, const Levels<T>& levels, int64
     }
     find_heights(level, q.filter, levels.count - 1, g.heights);
     const bool uniform = g.heights.uniform;
-    find_cells(g.place, q.boundary, false, sizes_at(levels.widths, g.heights.low, uniform), sizes_at(levels.heights, g.heights.low, uniform), g.cells);
+    find_cells(g.place, q.boundary, false, sizes_at(q.width, levels.widths, g.heights.low, uniform), sizes_at(q.height, levels.heights, g.heights.low, uniform), g.cells);
     if (q.filter == kLinearMipmapLinear)
-        find_cells(g.place, q.boundary, false, sizes_at(levels.widths, g.heights.high, uniform), sizes_at(levels.heights, g.heights.high, uniform), g.coarser);
+        find_cells(g.place, q.boundary, false, sizes_at(q.width, levels.widths, g.heights.high, uniform), sizes_at(q.height, levels.heights, g.heights.high, uniform), g.coarser);
 }
 
 template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, const PixelNumbers& at, Cells<T>& cells) {

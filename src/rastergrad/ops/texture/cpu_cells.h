@@ -15,6 +15,13 @@ template <class T> RG_FN Lanes<typename Lanes<T>::Integer> whole(Lanes<T> x) { r
 template <class T> using Index = typename Lanes<T>::Integer;
 
 template <class T, int kColumns> RG_FN void store_rows(const Lanes<T> (&columns)[kColumns], int count, T* to) {
+    if constexpr (kColumns == 4) return store_columns(Columns4<T>{columns[0], columns[1], columns[2], columns[3]}, count, false, [&](int l) { return to + 4 * l; });
+    if constexpr (kColumns <= 2)
+        if (count == kLanes) {
+            if constexpr (kColumns == 1) columns[0].store(to);
+            else store_pairs(columns[0], columns[1], to);
+            return;
+        }
     alignas(64) T values[kColumns][kLanes];
     for (int k = 0; k < kColumns; k++) columns[k].store(values[k]);
     for (int l = 0; l < count; l++)
@@ -63,12 +70,14 @@ template <class T> struct Slopes2 {
     Ellipse<Lanes<T>> ellipse;
     FaceDerivatives<Lanes<T>> face;
 };
-// Widths or heights of the levels of 16 pixels.
-template <class T> RG_FN Lanes<T> sizes_at(const T* sizes, const int32_t* level, bool uniform) {
+// Widths or heights of the levels of 16 pixels; `base` is that of the texture.
+template <class T> RG_FN Lanes<T> sizes_at(int64_t base, const T* sizes, const int32_t* level, bool uniform) {
     if (uniform) return Lanes<T>(sizes[level[0]]);
-    alignas(64) T values[kLanes];
-    for (int l = 0; l < kLanes; l++) values[l] = sizes[level[l]];
-    return Lanes<T>::load(values);
+    Lanes<Index<T>> halvings;
+    if constexpr (sizeof(T) == sizeof(int32_t)) halvings = Lanes<int32_t>::load(level);
+    else
+        for (int l = 0; l < kLanes; l++) halvings.set(l, level[l]);
+    return convert<T>(maximum(Lanes<Index<T>>(Index<T>(base)) >> halvings, Lanes<Index<T>>(1)));
 }
 
 // Everything about 16 pixels that does not depend on colours.
@@ -134,10 +143,16 @@ template <class T> RG_FN Cell<Quad<T>> cell_at(const View<T>& v, const Cells<T>&
 
 // Whether all texels of all lanes exist and can be read four channels at a time.
 template <class T> RG_FN bool all_readable(const View<T>* views, const int32_t* level, bool uniform, const Cells<T>& cells) {
-    if (uniform) return all(Lanes<Index<T>>::load(cells.highest) < Lanes<Index<T>>(views[level ? level[0] : 0].readable));
-    bool readable = true;
-    for (int l = 0; l < kLanes; l++) readable &= cells.highest[l] < views[level[l]].readable;
-    return readable;
+    const Lanes<Index<T>> highest = Lanes<Index<T>>::load(cells.highest);
+    if (uniform) return all(highest < Lanes<Index<T>>(views[level ? level[0] : 0].readable));
+    const Lanes<int32_t> levels = Lanes<int32_t>::load(level);
+    for (unsigned left = 0xffff; left;) {
+        const int k = level[__builtin_ctz(left)];
+        const unsigned same = mask_bits(levels == Lanes<int32_t>(k));
+        if (same & ~mask_bits(highest < Lanes<Index<T>>(views[k].readable))) return false;
+        left &= ~same;
+    }
+    return true;
 }
 
 // The same of the one texel of nearest filtering.

@@ -66,6 +66,14 @@ template <class T> RG_FN Quad<T> colour(const Query<T>& q, const View<T>* views,
     return between_levels(x, y, Quad<T>(g.heights.f[l]));
 }
 
+// Whether all lanes look at the same place, as background does: its coordinates are zero, and their texels the last and the first of the
+// texture, which makes them a matter of the careful way.
+template <class T> RG_FN bool all_same(const Group<T>& g, bool mipmapped) {
+    using F = Lanes<T>;
+    if (mipmapped && !(g.heights.uniform && all(F::load(g.heights.f) == F(g.heights.f[0])))) return false;
+    return all((g.place.s == F(g.place.s[0])) & (g.place.t == F(g.place.t[0])));
+}
+
 // kChannels is the number of channels, or 0: any.
 template <class T, int kChannels>
 void forward_part(const Query<T>& q, const Levels<T>& levels, const Layout& layout, T* out, bool stream, int64_t image, const BlockWalk& walk) {
@@ -91,8 +99,19 @@ void forward_part(const Query<T>& q, const Levels<T>& levels, const Layout& layo
                            all_readable(views, mipmapped ? g.heights.low : nullptr, !mipmapped || g.heights.uniform, g.cells) &&
                            (!mixed || all_readable(views, g.heights.high, g.heights.uniform, g.coarser));
         if (!quick) {
-            for (int l = 0; l < slot.count; l++)
-                for (int64_t c = 0; c < 4 * quads; c += 4) colours.put(colour(q, views, g, l, channels, c), to + l * channels + c, channels - c, out_end);
+            if (q.boundary != kCube && all_same(g, mipmapped)) {
+                for (int64_t c = 0; c < 4 * quads; c += 4) {
+                    const Quad<T> x = colour(q, views, g, 0, channels, c);
+                    // All of one pixel's channels before the next pixel's, lest what runs over overwrites them.
+                    if (quads == 1)
+                        for (int l = 0; l < slot.count; l++) colours.put(x, to + l * channels, channels, out_end);
+                    else
+                        for (int l = 0; l < slot.count; l++) store_some(x, to + l * channels + c, channels - c);
+                }
+            } else {
+                for (int l = 0; l < slot.count; l++)
+                    for (int64_t c = 0; c < 4 * quads; c += 4) colours.put(colour(q, views, g, l, channels, c), to + l * channels + c, channels - c, out_end);
+            }
         } else {
             // The last channels first: what runs over the end of a pixel is then overwritten by the next one's first.
             for (int64_t c = 4 * (quads - 1); c >= 0; c -= 4) {

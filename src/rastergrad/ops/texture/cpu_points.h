@@ -68,14 +68,14 @@ __attribute__((noinline)) void store_point_gradients(const BackwardArgs<T>& a, c
     if (mixed) {
         const Heights<T>& h = g.heights;
         const F f = F::load(h.f);
-        d_s = coordinate_adjoint(sums.slope_s, sizes_at(levels.widths, h.low, h.uniform), sums.coarser_s,
-                                 sizes_at(levels.widths, h.high, h.uniform), f);
-        d_t = coordinate_adjoint(sums.slope_t, sizes_at(levels.heights, h.low, h.uniform), sums.coarser_t,
-                                 sizes_at(levels.heights, h.high, h.uniform), f);
+        d_s = coordinate_adjoint(sums.slope_s, sizes_at(q.width, levels.widths, h.low, h.uniform), sums.coarser_s,
+                                 sizes_at(q.width, levels.widths, h.high, h.uniform), f);
+        d_t = coordinate_adjoint(sums.slope_t, sizes_at(q.height, levels.heights, h.low, h.uniform), sums.coarser_t,
+                                 sizes_at(q.height, levels.heights, h.high, h.uniform), f);
     } else {
         const Heights<T>& h = g.heights;
-        d_s = sums.slope_s * (mipmapped ? sizes_at(levels.widths, h.low, h.uniform) : F(levels.widths[0]));
-        d_t = sums.slope_t * (mipmapped ? sizes_at(levels.heights, h.low, h.uniform) : F(levels.heights[0]));
+        d_s = sums.slope_s * (mipmapped ? sizes_at(q.width, levels.widths, h.low, h.uniform) : F(levels.widths[0]));
+        d_t = sums.slope_t * (mipmapped ? sizes_at(q.height, levels.heights, h.low, h.uniform) : F(levels.heights[0]));
     }
     if (!cube) {
         const F rows[2] = {d_s, d_t};
