@@ -98,7 +98,6 @@ template <int kColumns, class T> RG_FN void fetch_rows(const T* from, int64_t pi
 template <int kNumber> struct ChannelCount { static constexpr int value = kNumber; };
 template <class T, class Body> RG_FN void with_channels(int64_t channels, Body&& body) {
     if constexpr (sizeof(T) == sizeof(float)) {
-        if (channels == 1) return body(ChannelCount<1>());
         if (channels == 3) return body(ChannelCount<3>());
         if (channels == 4) return body(ChannelCount<4>());
     }
