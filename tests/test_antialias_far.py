@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Images of which most lies far from any edge: the kernels pass over that, and must not miss a pair near an edge."""
+"""Most of an image lies far from any edge: the kernels pass over that, and must not miss a pair near one."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def _scene(kind: str, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("kind", ["plain", "cells", "far", "behind", "quad"])
 @pytest.mark.parametrize(
-    "method,intersections", [("pixel_pair", True), ("outline", True), ("outline", False)]
+    ("method", "intersections"), [("pixel_pair", True), ("outline", True), ("outline", False)]
 )
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_near_an_edge_is_missed(kind: str, method: str, intersections: bool, seed: int) -> None:

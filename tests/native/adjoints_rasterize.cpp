@@ -22,8 +22,6 @@ void spread(const Vec4<double> (&d_p)[3], double* d) {
     }
 }
 template <class F> PixelAreas<F> areas(const Vec4<F> (&p)[3]) { return pixel_areas(p, F(kX), F(kY)); }
-// The same, from a pixel beside it: the way of a block of pixels.
-PixelAreas<double> areas_from_beside(const Vec4<double> (&p)[3]) { return areas_at<double>(pixel_areas(p, kX - 0.25, kY + 0.125), 0.25, -0.125); }
 
 void prove_barycentrics() {
     prove<12, 2>("rasterize: barycentrics", [](const auto* x, auto* out) {
@@ -37,7 +35,7 @@ void prove_barycentrics() {
     }, [](const double* x, const double* g, double* d) {
         Vec4<double> p[3], d_p[3] = {};
         corners(x, p);
-        corner_adjoint(p, kX, kY, barycentrics_adjoint(areas_from_beside(p), g[0], g[1]), d_p);
+        corner_adjoint(p, kX, kY, barycentrics_adjoint(areas(p), g[0], g[1]), d_p);
         spread(d_p, d);
     });
 }
@@ -55,7 +53,7 @@ void prove_slopes() {
         Vec4<double> p[3], d_p[3] = {};
         corners(x, p);
         AreaGradients<double> a = {};
-        barycentric_slopes_adjoint(areas_from_beside(p), Slopes<double>{g[0], g[1], g[2], g[3]}, kStepX, kStepY, a);
+        barycentric_slopes_adjoint(areas(p), Slopes<double>{g[0], g[1], g[2], g[3]}, kStepX, kStepY, a);
         corner_adjoint(p, kX, kY, a, d_p);
         spread(d_p, d);
     });
