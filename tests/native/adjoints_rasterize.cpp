@@ -80,9 +80,29 @@ void prove_depth() {
     });
 }
 
+// No adjoint, but what adjoints of a block of pixels rest on: the areas at one of them lead to those at another.
+void prove_areas_beside() {
+    constexpr double kBeside = 0.25, kBelow = -0.125;
+    double worst = 0;
+    for (int trial = 0; trial < kTrials; trial++) {
+        double x[12];
+        for (double& number : x) number = uniform();
+        Vec4<double> p[3];
+        corners(x, p);
+        const PixelAreas<double> want = areas(p), got = areas_at<double>(pixel_areas(p, kX - kBeside, kY - kBelow), kBeside, kBelow);
+        for (int k = 0; k < 3; k++) worst = maximum(worst, abs_of(got.area[k] - want.area[k]));
+        worst = maximum(worst, abs_of(got.sum - want.sum));
+    }
+    // Of numbers up to 4, some ten roundings.
+    const bool good = worst <= 1e-14;
+    if (!good) failures++;
+    std::printf("%s rasterize: areas_at %.1e\n", good ? "good" : "BAD ", worst);
+}
+
 }  // namespace
 
 int prove_all() {
+    prove_areas_beside();
     prove_barycentrics();
     prove_slopes();
     prove_depth();
