@@ -8,7 +8,7 @@ from typing import Any
 
 OURS = "rastergrad"
 # Ways of ours that are compared with each other are not what a chart of other programs shows.
-OWN = ("pixel pair", "one sample", "one by pixel pairs")
+OWN = ("pixel pair", "one sample", "one by pixel pairs", "a Function that does nothing")
 COLOURS = {
     OURS: "#2f81f7",
     "llvmpipe": "#e8590c",
@@ -127,7 +127,7 @@ def scaling(curves: Sequence[dict[str, Any]], over: str) -> str:
         points = [point for line in lines for point in line]
         if not points:
             continue
-        left = 50.0 + 370.0 * k
+        left = 50.0 + 410.0 * k
         x_axis = Axis([x for x, _ in points], left, left + 290)
         y_axis = Axis([y for _, y in points], 230.0, 50.0)
         parts.append(_text(left, 16, title, "strong"))
@@ -145,9 +145,9 @@ def scaling(curves: Sequence[dict[str, Any]], over: str) -> str:
             parts.append(f'<polyline class="line" stroke="{shade}" points="{path}"/>')
             parts += [f'<circle cx="{x_axis(x)}" cy="{y_axis(y)}" r="3" fill="{shade}"/>' for x, y in line]
             label = f"{c['operation']} ~ {over}^{c['exponents'][what]:.2f}"
-            named = _text(left + 160 * chosen.index(c), 36, label)
+            named = _text(left + 190 * chosen.index(c), 36, label)
             parts.append(named.replace("<text", f'<text style="fill: {shade}"'))
-    return _svg(760, 276, parts, f"Time and memory against {over}")
+    return _svg(830, 276, parts, f"Time and memory against {over}")
 
 
 def _family(name: str) -> str:
