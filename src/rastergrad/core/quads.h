@@ -198,9 +198,9 @@ template <int k, class T> RG_FN Lanes<T> spread_each(Lanes<T> a) {
 }
 // The sum over the channels of 16 pixels: pixel 4g + k is group g of p[k].
 template <class T> RG_FN Lanes<T> sums_of_channels(const Lanes<T> (&p)[4]) {
-    Lanes<T> x = p[0], y = p[1], z = p[2], w = p[3];
 #if defined(__SSE2__)
     if constexpr (sizeof(T) == 4) {
+        Lanes<T> x = p[0], y = p[1], z = p[2], w = p[3];
         transpose_groups(x, y, z, w);
         return (x + y) + (z + w);
     }
