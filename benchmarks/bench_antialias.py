@@ -25,9 +25,9 @@ def groups(size: int) -> Iterator[list[Row]]:
     check = once(_check_pixel_pair(pair, size))
     moved = size * size * (12 + 16 + 12)
     yield [
-        Row("antialias pixel pair, 10,000 triangles, forward", 1.2, pair.forward, check, moved, size * size),
+        Row("antialias pixel pair, 10,000 triangles, forward", 0.65, pair.forward, check, moved, size * size),
         Row(
-            "antialias pixel pair, 10,000 triangles, backward", 1.5, pair.backward, check, moved, size * size
+            "antialias pixel pair, 10,000 triangles, backward", 0.75, pair.backward, check, moved, size * size
         ),
     ]
     for count in (10_000, 100_000, 1_000_000):

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 import torch
 
 import rastergrad as rg
+from rastergrad.core import system_memory
 from testing import scenes
 from testing.closeness import assert_values_close
 
 from .bench_rasterize import CHECK_SIZE, CHECK_TRIANGLES, check_forward
 from .bench_texture import plane
-from .memory import available_bytes
 from .rows import Row, once
 from .scene import camera, sphere
 
@@ -32,11 +32,9 @@ def groups(size: int) -> Iterator[list[Row]]:
         (2 * 1_000 * 128**2 * 32, "1,000 images of 128^2", lambda: [_images(1_000, 128, check)]),
     ]
     for needed, what, rows in parts:
-        if needed > available_bytes():
-            print(
-                f"{what}: left out, needs {needed / GIGABYTE:.1f} GB "
-                f"and {available_bytes() / GIGABYTE:.1f} GB are free"
-            )
+        free = system_memory.available()
+        if free is not None and needed > free:
+            print(f"{what}: left out, needs {needed / GIGABYTE:.1f} GB and {free / GIGABYTE:.1f} GB are free")
             continue
         yield rows()
         rg.release_memory()
@@ -93,26 +91,15 @@ def _channels(size: int) -> list[Row]:
         want, _ = rg.interpolate(attr, scene.rast, scene.tri, backend="reference")
         assert_values_close(out.detach(), want.detach(), dtype=torch.float32, what="interpolate")
 
-    check = once(check)
-    pixels = size * size
-    return [
-        Row(
-            "interpolate 30 channels, forward",
-            None,
-            lambda: rg.interpolate(attr.detach(), scene.rast, scene.tri),
-            check,
-            bytes_moved=pixels * 4 * (4 + 30),
-            pixels=pixels,
-        ),
-        Row(
-            "interpolate 30 channels, backward to attributes",
-            None,
-            lambda: torch.autograd.grad(out, attr, upstream, retain_graph=True),
-            check,
-            bytes_moved=pixels * 4 * (4 + 30),
-            pixels=pixels,
-        ),
-    ]
+    return _both(
+        "interpolate 30 channels",
+        "attributes",
+        lambda: rg.interpolate(attr.detach(), scene.rast, scene.tri),
+        lambda: torch.autograd.grad(out, attr, upstream, retain_graph=True),
+        check,
+        pixels=size * size,
+        bytes_moved=size * size * 4 * (4 + 30),
+    )
 
 
 def _texture(size: int) -> list[Row]:
@@ -127,23 +114,29 @@ def _texture(size: int) -> list[Row]:
         want = rg.texture(tex.detach(), *some[1:], backend="reference")
         assert_values_close(some[0], want, dtype=torch.float32, what="texture")
 
+    return _both(
+        "texture trilinear, 4096^2 x 16 channels",
+        "texture",
+        lambda: rg.texture(tex.detach(), uv, uv_da),
+        lambda: torch.autograd.grad(out, tex, upstream, retain_graph=True),
+        check,
+        pixels=size * size,
+        bytes_moved=size * size * 4 * (6 + 16) + tex.numel() * 4 * 5 // 3,
+    )
+
+
+def _both(
+    name: str,
+    wanted: str,
+    forward: Callable[[], object],
+    backward: Callable[[], object],
+    check: Callable[[], None],
+    *,
+    pixels: int,
+    bytes_moved: int,
+) -> list[Row]:
     check = once(check)
-    pixels, texels = size * size, tex.numel()
     return [
-        Row(
-            "texture trilinear, 4096^2 x 16 channels, forward",
-            None,
-            lambda: rg.texture(tex.detach(), uv, uv_da),
-            check,
-            bytes_moved=pixels * 4 * (6 + 16) + texels * 4 * 5 // 3,
-            pixels=pixels,
-        ),
-        Row(
-            "texture trilinear, 4096^2 x 16 channels, backward to texture",
-            None,
-            lambda: torch.autograd.grad(out, tex, upstream, retain_graph=True),
-            check,
-            bytes_moved=pixels * 4 * (6 + 16) + texels * 4 * 5 // 3,
-            pixels=pixels,
-        ),
+        Row(f"{name}, {way}", None, run, check, bytes_moved=bytes_moved, pixels=pixels)
+        for way, run in (("forward", forward), (f"backward to {wanted}", backward))
     ]

@@ -29,7 +29,7 @@ def groups(size: int) -> Iterator[list[Row]]:
             "a scan of 100,000 triangles", None, scan(size=size), check_forward(scan(5_000, CHECK_SIZE))
         ),
         _forward(
-            "soup of 10,000 large triangles", 7.0, soup(size=size), check_forward(soup(size=CHECK_SIZE))
+            "soup of 10,000 large triangles", 5.0, soup(size=size), check_forward(soup(size=CHECK_SIZE))
         ),
         _forward(
             "soup of 1,000,000 triangles below a pixel",

@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Memory of the machine and of this process, as Linux tells it."""
+"""Memory of this process, as Linux tells it."""
 
 import ctypes
 import re
 from pathlib import Path
-
-
-def available_bytes() -> int:
-    """What can be had without swapping."""
-    return _kilobytes(Path("/proc/meminfo"), "MemAvailable") * 1024
 
 
 def resident_bytes() -> int:

@@ -21,7 +21,7 @@ class Row:
     """One operation at one size."""
 
     name: str
-    target_ms: float | None  # design figure for 2 threads at 1024^2; None: no target
+    target_ms: float | None  # for 2 threads at 1024^2: the design's, or what was reached if less; None: none
     run: Callable[[], object]
     check: Callable[[], None]  # raises if the result differs from the oracle
     bytes_moved: int = 0  # inputs, outputs and gradients, each once; 0: not bound by memory

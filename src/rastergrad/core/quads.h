@@ -66,15 +66,6 @@ RG_FN Quad<double> sum_of_quads(Lanes<double> a) {
 }
 template <class T> RG_FN Quad<T> sum_of_quads(Quad<T> a) { return a; }
 
-template <class T> RG_FN bool is_zero(Quad<T> a) {
-    const auto nonzero = a.p != typename Quad<T>::Part{};
-    uint64_t words[sizeof(nonzero) / 8];
-    memcpy(words, &nonzero, sizeof nonzero);
-    uint64_t any_set = 0;
-    for (uint64_t w : words) any_set |= w;
-    return any_set == 0;
-}
-
 // The first `count` channels to memory.
 template <class T> RG_FN void store_some(Quad<T> x, T* to, int64_t count) {
     if (count >= 4) x.store(to);

@@ -14,11 +14,6 @@ namespace {
 
 constexpr int64_t kStripPixels = 16384;
 
-// Whether an output is too large for the caches.
-template <class T> RG_FN bool is_streamed(const Scene<T>& s, int64_t channels) {
-    return s.images * s.height * s.width * channels * int64_t(sizeof(T)) >= kStreamBytes;
-}
-
 template <class T> void forward_strip(const ForwardArgs<T>& a, const Silhouettes<T>& silhouettes, int64_t image, int64_t begin, int64_t end) {
     const Scene<T>& s = a.scene;
     const int64_t width = s.width * a.channels, first = image * s.height * width;

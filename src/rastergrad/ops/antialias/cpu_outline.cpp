@@ -57,11 +57,6 @@ template <class T> RG_FN Ends ends_of(const Blend<T>& blend, int64_t width, int6
     return {row1, column1, (blend.row * width + blend.column) * channels, (row1 * width + column1) * channels};
 }
 
-// Whether an output is too large for the caches.
-template <class T> RG_FN bool is_streamed(const Scene<T>& s, int64_t channels) {
-    return s.images * s.height * s.width * channels * int64_t(sizeof(T)) >= kStreamBytes;
-}
-
 template <class T>
 void forward_strip(const OutlineForwardArgs<T>& a, const OutlineEdges<T>& edges, int64_t image, int64_t begin, int64_t end) {
     const Scene<T>& s = a.base.scene;

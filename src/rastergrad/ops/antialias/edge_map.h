@@ -31,6 +31,8 @@ template <class T> class EdgeMap {
         right = minimum(right + margin, T(width_) - T(0.5));
         if (!(low <= high) || !(left <= right)) return;
         uint8_t* const map = map_.data() + table * cells_;
+        // Of edges as short as cells nothing is left out by following them.
+        steep = steep && int64_t(right) / kCell - int64_t(left) / kCell > 1;
         for (int64_t r = int64_t(low) / kCell; r <= int64_t(high) / kCell; r++) {
             T from = left, to = right;
             if (steep) {
@@ -42,7 +44,7 @@ template <class T> class EdgeMap {
             }
             if (!(from <= to)) continue;
             for (int64_t c = int64_t(from) / kCell; c <= int64_t(to) / kCell; c++)
-                __atomic_store_n(map + r * across_ + c, uint8_t(1), __ATOMIC_RELAXED);
+                if (!__atomic_load_n(map + r * across_ + c, __ATOMIC_RELAXED)) __atomic_store_n(map + r * across_ + c, uint8_t(1), __ATOMIC_RELAXED);
         }
     }
 

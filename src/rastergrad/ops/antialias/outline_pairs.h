@@ -108,6 +108,7 @@ template <class T> class OutlineRule {
         if (triangle0 >= 0) __builtin_prefetch(s_.tri + 3 * int64_t(triangle0));
         if (triangle1 >= 0) __builtin_prefetch(s_.tri + 3 * int64_t(triangle1));
     }
+    RG_FN void expect_further(T, T) const {}
     // ... if that is too much for the nearer caches.
     RG_FN bool expects() const { return s_.triangles >= kLargeMesh; }
     // Whether the pair is blended.

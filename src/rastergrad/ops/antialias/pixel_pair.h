@@ -31,8 +31,18 @@ template <class T> class PairRule {
     RG_FN int64_t keep(const T*, const T*, const int32_t*, int64_t count) const { return count; }
     // Asks for what examine will soon read of a pair, ...
     RG_FN void expect(T id0, T id1) const {
-        silhouettes_.expect(image_, s_.triangle_of(id0));
-        silhouettes_.expect(image_, s_.triangle_of(id1));
+        for (const int32_t triangle : {s_.triangle_of(id0), s_.triangle_of(id1)}) {
+            if (triangle < 0) continue;
+            silhouettes_.expect(image_, triangle);
+            __builtin_prefetch(s_.tri + 3 * int64_t(triangle));
+        }
+    }
+    // ... and for what the answers lead to, ...
+    RG_FN void expect_further(T id0, T id1) const {
+        for (const int32_t triangle : {s_.triangle_of(id0), s_.triangle_of(id1)}) {
+            if (triangle < 0 || !silhouettes_.edges(image_, triangle)) continue;
+            for (int k = 0; k < 3; k++) __builtin_prefetch(pos_ + 4 * int64_t(s_.tri[3 * int64_t(triangle) + k]));
+        }
     }
     // ... if that is too much for the nearer caches.
     RG_FN bool expects() const { return silhouettes_.is_large(); }

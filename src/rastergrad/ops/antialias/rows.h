@@ -6,6 +6,11 @@
 
 RG_BEGIN
 
+// Whether an output is too large for the caches.
+template <class T> RG_FN bool is_streamed(const Scene<T>& s, int64_t channels) {
+    return s.images * s.height * s.width * channels * int64_t(sizeof(T)) >= kStreamBytes;
+}
+
 // Copies the rows [begin, end) of an image of `channels`: what lies near marked cells through the caches, as pixels there are going to be
 // changed, the rest past them if `stream`.
 template <class T>

@@ -28,7 +28,7 @@ template <class T> class Silhouettes {
 
     // Asks for what edges() will read.
     RG_FN void expect(int64_t image, int32_t triangle) const {
-        if (triangle >= 0) __builtin_prefetch(table_.data() + table_of(image) * s_.triangles + triangle);
+        __builtin_prefetch(table_.data() + table_of(image) * s_.triangles + triangle);
     }
     // What silhouettes pass, or may pass.
     const EdgeMap<T>& map() const { return map_; }

@@ -124,8 +124,10 @@ template <class T> class IdRows {
             }
             ends_[s] = found;
         }
-        if (rule.expects())
+        if (rule.expects()) {
             for (int64_t k = 0; k < found; k++) rule.expect(first[columns_[k]], second[columns_[k]]);
+            for (int64_t k = 0; k < found; k++) rule.expect_further(first[columns_[k]], second[columns_[k]]);
+        }
         int64_t k = 0;
         for (int64_t s = 0; s < spans.count; s++) {
             int64_t end = ends_[s];

@@ -11,7 +11,6 @@ RG_BEGIN
 
 constexpr int kSubPixelBits = 8;
 constexpr int32_t kSubPixels = 1 << kSubPixelBits, kHalfPixel = kSubPixels / 2;
-constexpr int32_t kLargestSide = 32768;
 
 // A vertex outside one of the planes +-x = w, +-y = w, +-z = w, in this order of bits.
 constexpr int32_t kOutside = 63;

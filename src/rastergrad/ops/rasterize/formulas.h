@@ -45,7 +45,7 @@ template <class F> RG_FN PixelAreas<F> pixel_areas(const Vec4<F> (&p)[3], const 
 }
 template <class F> RG_FN PixelAreas<F> pixel_areas(const Vec4<F> (&p)[3], F fx, F fy) { return pixel_areas(p, row_areas(p, fy), fx); }
 
-// The areas at (dx, dy) from the pixel of `at`: those of one triangle S at many pixels F.
+// The areas at (dx, dy) from the pixel of `at`: those of one triangle S at many pixels F. `q` stays that of the pixel of `at`.
 template <class F, class S> RG_FN PixelAreas<F> areas_at(const PixelAreas<S>& at, F dx, F dy) {
     PixelAreas<F> r;
     for (int k = 0; k < 3; k++) {

@@ -142,8 +142,7 @@ template <class T, int kChannels> void pixel_strip(const Task<T>& task, Arena& a
     const auto locate_group = [&](auto& slot) {
         const int64_t first = base + slot.first;
         slot.active = active_lanes<T, kChannels>(a.d_out + first * channels, slot.count, channels);
-        fetch_rows<2>(q.uv, first);
-        if (q.uv_da) fetch_rows<4>(q.uv_da, first);
+        fetch_places(q, first);
         if (!slot.active) return;
         locate(q, levels, first, slot.count, slot.group);
         slot.active &= slot.group.place.valid;

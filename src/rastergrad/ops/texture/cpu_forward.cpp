@@ -87,8 +87,7 @@ void forward_part(const Query<T>& q, const Levels<T>& levels, const Layout& layo
     const auto locate_group = [&](auto& slot) {
         locate(q, levels, base + slot.first, slot.count, slot.group);
         fetch_group<T, kChannels>(views, slot.group, q.filter);
-        fetch_rows<2>(q.uv, base + slot.first);
-        if (q.uv_da) fetch_rows<4>(q.uv_da, base + slot.first);
+        fetch_places(q, base + slot.first);
     };
     ahead.run(walk, locate_group, [&](const auto& slot) {
         const Group<T>& g = slot.group;

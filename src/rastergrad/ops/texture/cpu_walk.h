@@ -88,9 +88,14 @@ template <class T, int kChannels> RG_FN void fetch_group(const View<T>* views, c
     for (int l = 0; l < kLanes; l++) fetch_texels<T, kChannels>(views[g.heights.high[l]], g.coarser, l, false);
 }
 // Rows of an array that belong to the pixels right of a group: what the next column of blocks reads.
-template <int kColumns, class T> RG_FN void fetch_rows(const T* from, int64_t pixel) {
-    constexpr int64_t kBytes = kColumns * int64_t(sizeof(T));
-    for (int64_t line = 0; line < kLanes * kBytes; line += 64) fetch(from, (pixel + kLanes) * kBytes + line);
+template <class T> RG_FN void fetch_rows(const T* from, int64_t columns, int64_t pixel) {
+    const int64_t bytes = columns * int64_t(sizeof(T));
+    for (int64_t line = 0; line < kLanes * bytes; line += 64) fetch(from, (pixel + kLanes) * bytes + line);
+}
+template <class T> RG_FN void fetch_places(const Query<T>& q, int64_t pixel) {
+    const int64_t axes = q.boundary == kCube ? 3 : 2;
+    fetch_rows(q.uv, axes, pixel);
+    if (q.uv_da) fetch_rows(q.uv_da, 2 * axes, pixel);
 }
 
 // body(number) with the usual numbers of channels known to the compiler; 0 stands for any. Of float32 only: each variant takes its share of
