@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """rastergrad: differentiable rasterisation for PyTorch, in four primitives."""
 
+from .core.debug import debug
 from .core.native import memory_use, release_memory
 from .core.system_memory import recycle_torch_memory
 from .ops.antialias.counts import OutlineCounts, outline_counts
@@ -26,6 +27,7 @@ __all__ = [  # noqa: RUF022
     "antialias",
     "outline_counts",
     "OutlineCounts",
+    "debug",
     "memory_use",
     "release_memory",
     "recycle_torch_memory",

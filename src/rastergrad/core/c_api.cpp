@@ -3,6 +3,7 @@
 
 #include <new>
 
+#include "gpu.h"
 #include "kernels.h"
 #include "memory.h"
 
@@ -78,5 +79,22 @@ void rg_memory_use(size_t* in_use, size_t* idle, size_t* limit) {
     *in_use = use.in_use;
     *idle = use.idle;
     *limit = use.limit;
+}
+
+const char* rg_gpu_driver_version(int32_t* version) { return rg::gpu::driver_version(version); }
+const char* rg_gpu_load(int32_t device, const void* image, int64_t* module) { return rg::gpu::load(device, image, module); }
+const char* rg_gpu_function(int32_t device, int64_t module, const char* name, int64_t* handle, int32_t* threads, int32_t* registers,
+                            int32_t* local_bytes) {
+    rg::gpu::Function found{};
+    const char* fault = rg::gpu::function(device, module, name, &found);
+    *handle = found.handle;
+    *threads = found.threads;
+    *registers = found.registers;
+    *local_bytes = found.local_bytes;
+    return fault;
+}
+const char* rg_gpu_launch(int64_t handle, int32_t device, int64_t blocks_x, int64_t blocks_y, int64_t blocks_z, int64_t threads, int64_t stream,
+                          const int64_t* fields) {
+    return rg::gpu::launch(handle, device, {blocks_x, blocks_y, blocks_z}, threads, stream, fields);
 }
 }

@@ -31,6 +31,14 @@ RG_API size_t rg_release_idle(void);
 RG_API void rg_set_idle_limit(size_t bytes);
 RG_API void rg_memory_use(size_t* in_use, size_t* idle, size_t* limit);
 
+/* gpu.h; each returns an empty string or what went wrong. */
+RG_API const char* rg_gpu_driver_version(int32_t* version);
+RG_API const char* rg_gpu_load(int32_t device, const void* image, int64_t* module);
+RG_API const char* rg_gpu_function(int32_t device, int64_t module, const char* name, int64_t* handle, int32_t* threads, int32_t* registers,
+                                   int32_t* local_bytes);
+RG_API const char* rg_gpu_launch(int64_t handle, int32_t device, int64_t blocks_x, int64_t blocks_y, int64_t blocks_z, int64_t threads,
+                                 int64_t stream, const int64_t* fields);
+
 #if defined(__cplusplus)
 }
 #endif

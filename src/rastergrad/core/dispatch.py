@@ -3,9 +3,9 @@
 
 import torch
 
-from . import check
+from . import check, gpu
 
-BACKENDS = ("cpu", "reference")
+BACKENDS = ("cpu", "cuda", "reference")
 
 
 def resolve(function: str, backend: str | None, device: torch.device) -> str:
@@ -13,8 +13,11 @@ def resolve(function: str, backend: str | None, device: torch.device) -> str:
     plain PyTorch.
     """
     kind = device.type
-    if backend is None and kind == "cpu":
-        return "cpu"
+    if backend is None:
+        if gpu.runs_on(device):
+            return "cuda"
+        if kind == "cpu":
+            return "cpu"
     if kind == "mps":
         raise ValueError(
             f"{function}: tensors on {device} cannot be used: there are no kernels for it yet, and the "
@@ -31,5 +34,10 @@ def resolve(function: str, backend: str | None, device: torch.device) -> str:
         raise ValueError(
             f'{function}: backend="cpu" takes tensors on the CPU; got {device}. '
             "Move them with `.cpu()`, or leave `backend` away to choose by device."
+        )
+    if backend == "cuda" and not gpu.runs_on(device):
+        raise ValueError(
+            f'{function}: backend="cuda" takes tensors on an NVIDIA GPU; got {device}. '
+            "Move them with `.cuda()`, or leave `backend` away to choose by device."
         )
     return backend

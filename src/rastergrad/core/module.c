@@ -16,6 +16,23 @@ static PyObject* find(PyObject* self, PyObject* name) {
     return PyLong_FromLong(found);
 }
 
+/* Whole numbers and addresses, None for a null pointer, floats as the bits of a double. */
+static int read_fields(PyObject* const* values, Py_ssize_t count, int64_t* fields) {
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject* value = values[i];
+        if (PyFloat_Check(value)) {
+            union { double number; int64_t bits; } both = {.number = PyFloat_AsDouble(value)};
+            fields[i] = both.bits;
+        } else if (value == Py_None) {
+            fields[i] = 0;
+        } else {
+            fields[i] = PyLong_AsLongLong(value);
+            if (fields[i] == -1 && PyErr_Occurred()) return 0;
+        }
+    }
+    return 1;
+}
+
 static PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     (void)self;
     int64_t fields[MAX_FIELDS];
@@ -26,18 +43,7 @@ static PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     if (expected < 0) return PyErr_Format(PyExc_ValueError, "there is no kernel %d", (int)kernel);
     if (expected != (int32_t)(count - 1))
         return PyErr_Format(PyExc_TypeError, "%s takes %d fields; got %d", rg_kernel_name(kernel), (int)expected, (int)(count - 1));
-    for (Py_ssize_t i = 1; i < count; i++) {
-        PyObject* value = args[i];
-        if (PyFloat_Check(value)) {
-            union { double number; int64_t bits; } both = {.number = PyFloat_AsDouble(value)};
-            fields[i - 1] = both.bits;
-        } else if (value == Py_None) {
-            fields[i - 1] = 0;
-        } else {
-            fields[i - 1] = PyLong_AsLongLong(value);
-            if (fields[i - 1] == -1 && PyErr_Occurred()) return NULL;
-        }
-    }
+    if (!read_fields(args + 1, count - 1, fields)) return NULL;
     int64_t answer;
     Py_BEGIN_ALLOW_THREADS
     answer = rg_run_kernel(kernel, fields);
@@ -97,6 +103,61 @@ static PyObject* simd(PyObject* self, PyObject* unused) {
     return Py_BuildValue("(sNN)", rg_simd_level_in_use(), names, PyBool_FromLong(rg_simd_choice_failed()));
 }
 
+static PyObject* gpu_fault(const char* text) {
+    PyErr_SetString(PyExc_RuntimeError, text);
+    return NULL;
+}
+
+static PyObject* gpu_driver_version(PyObject* self, PyObject* unused) {
+    (void)self; (void)unused;
+    int32_t version = 0;
+    const char* fault = rg_gpu_driver_version(&version);
+    return *fault ? gpu_fault(fault) : PyLong_FromLong(version);
+}
+
+/* gpu_load(device, image) -> module */
+static PyObject* gpu_load(PyObject* self, PyObject* const* args, Py_ssize_t count) {
+    (void)self;
+    if (count != 2) return PyErr_Format(PyExc_TypeError, "gpu_load takes a device and an image");
+    const int32_t device = (int32_t)PyLong_AsLong(args[0]);
+    const char* image = PyBytes_AsString(args[1]);
+    if (PyErr_Occurred()) return NULL;
+    int64_t module = 0;
+    const char* fault = rg_gpu_load(device, image, &module);
+    return *fault ? gpu_fault(fault) : PyLong_FromLongLong(module);
+}
+
+/* gpu_function(device, module, name) -> (handle, threads, registers, local bytes) */
+static PyObject* gpu_function(PyObject* self, PyObject* const* args, Py_ssize_t count) {
+    (void)self;
+    if (count != 3) return PyErr_Format(PyExc_TypeError, "gpu_function takes a device, a module and a name");
+    const int32_t device = (int32_t)PyLong_AsLong(args[0]);
+    const int64_t module = PyLong_AsLongLong(args[1]);
+    PyObject* name = PyErr_Occurred() ? NULL : PyUnicode_AsUTF8String(args[2]);
+    if (!name) return NULL;
+    int64_t handle = 0;
+    int32_t threads = 0, registers = 0, local_bytes = 0;
+    const char* fault = rg_gpu_function(device, module, PyBytes_AsString(name), &handle, &threads, &registers, &local_bytes);
+    Py_DECREF(name);
+    return *fault ? gpu_fault(fault) : Py_BuildValue("(Liii)", (long long)handle, (int)threads, (int)registers, (int)local_bytes);
+}
+
+/* gpu_launch(handle, device, blocks x, y, z, threads, stream, *fields) */
+static PyObject* gpu_launch(PyObject* self, PyObject* const* args, Py_ssize_t count) {
+    (void)self;
+    enum { kFixed = 7 };
+    int64_t fixed[kFixed], fields[MAX_FIELDS];
+    if (count < kFixed || count - kFixed > MAX_FIELDS)
+        return PyErr_Format(PyExc_TypeError, "gpu_launch takes %d numbers and at most %d fields", (int)kFixed, MAX_FIELDS);
+    if (!read_fields(args, kFixed, fixed) || !read_fields(args + kFixed, count - kFixed, fields)) return NULL;
+    const char* fault;
+    Py_BEGIN_ALLOW_THREADS
+    fault = rg_gpu_launch(fixed[0], (int32_t)fixed[1], fixed[2], fixed[3], fixed[4], fixed[5], fixed[6], fields);
+    Py_END_ALLOW_THREADS
+    if (*fault) return gpu_fault(fault);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"find", find, METH_O, "Index of a kernel by name, or -1."},
     {"call", (PyCFunction)(void (*)(void))call, METH_FASTCALL, "Run a kernel: call(kernel, *fields) -> int."},
@@ -105,6 +166,10 @@ static PyMethodDef methods[] = {
     {"set_memory_limit", set_memory_limit, METH_O, "Bytes that may lie idle."},
     {"memory_use", memory_use, METH_NOARGS, "(in use, idle, limit) in bytes."},
     {"simd", simd, METH_NOARGS, "(level in use, usable levels, choice failed)."},
+    {"gpu_driver_version", gpu_driver_version, METH_NOARGS, "13000 for CUDA 13.0."},
+    {"gpu_load", (PyCFunction)(void (*)(void))gpu_load, METH_FASTCALL, "A compiled program onto a device: gpu_load(device, image) -> module."},
+    {"gpu_function", (PyCFunction)(void (*)(void))gpu_function, METH_FASTCALL, "(handle, threads, registers, local bytes) of a kernel."},
+    {"gpu_launch", (PyCFunction)(void (*)(void))gpu_launch, METH_FASTCALL, "Start a kernel with one struct of fields."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -2,7 +2,10 @@
 // Triangle ids as floats in the fragment buffer (docs/definition.md 1): index + 1, 0 for background; exact up to 2^24, then the bit pattern
 // 0x4A800000 + (index + 1), which continues the row without a gap or a repeat.
 #pragma once
+#include "portable.h"
+#if !defined(__CUDACC_RTC__)
 #include "lanes.h"
+#endif
 
 RG_BEGIN
 
@@ -26,6 +29,7 @@ RG_FN int32_t decode_id(float value) {
 }
 RG_FN int32_t decode_id(double value) { return decode_id(float(value)); }
 
+#if !defined(__CUDACC_RTC__)
 RG_FN Lanes<float> encode_id(Lanes<int32_t> index_plus_one) {
     return select(index_plus_one <= Lanes<int32_t>(kIdExact), convert<float>(index_plus_one),
                   bits_as<float>(index_plus_one + Lanes<int32_t>(kIdBits)));
@@ -38,5 +42,6 @@ RG_FN Lanes<int32_t> decode_id(Lanes<float> value) {
     return select(there, select(exact, number, pattern), Lanes<int32_t>(0)) - Lanes<int32_t>(1);
 }
 RG_FN Lanes<int32_t> decode_id(Lanes<double> value) { return decode_id(convert<float>(value)); }
+#endif
 
 RG_END
