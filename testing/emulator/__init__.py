@@ -34,7 +34,14 @@ _FLAGS = (
     "-fno-math-errno",
     "-U_FORTIFY_SOURCE",
 )
-_WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-Wno-unused-variable")
+_WARNINGS = (
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-unused-function",
+    "-Wno-unused-variable",
+    "-Wno-unknown-pragmas",
+)
 ORDERS = ("forward", "backward", "shuffled")
 _GUARD = 64
 _PATTERN = 0xA5

@@ -21,6 +21,7 @@ _DTYPES = {
 _SUFFIX = {torch.float32: "_f32", torch.float64: "_f64"}
 
 call = _native.call
+gpu_driver_version = _native.gpu_driver_version
 _from_dlpack = torch.from_dlpack
 
 

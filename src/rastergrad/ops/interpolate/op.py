@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core import check, dispatch, native, system_memory
+from ...core import check, dispatch, gpu, native, system_memory
 from ...core.autograd import Primitive
-from . import reference
+from . import cuda, reference
 
 # ---- public function ---------------------------------------------------------------------------------------
 
@@ -35,7 +35,7 @@ def interpolate(
         rast_db: derivatives of (u, v) to pixels, float [N, H, W, 4]; needed with `diff_attrs`.
         diff_attrs: which attributes get derivatives: None, "all", or channel numbers (negative ones count
             from the end; a number out of range gives zeros).
-        backend: None chooses by device; "cpu" or "reference".
+        backend: None chooses by device; "cpu", "cuda" or "reference".
 
     Returns:
         `out`, float [N, H, W, A], zero at background, and `out_da`, float [N, H, W, 2 len(diff_attrs)] with
@@ -51,8 +51,8 @@ def interpolate(
         indices out of range are no error: such pixels are zero.
 
     Cost:
-        One pass over the pixels, bound by memory; backward sums in a fixed order (bitwise deterministic).
-        Does not synchronise.
+        One pass over the pixels, bound by memory; backward sums in a fixed order (bitwise deterministic), on a
+        GPU under `torch.use_deterministic_algorithms(True)`. Does not synchronise.
 
     Source:
         Laine et al. 2020, section 3.3.
@@ -138,6 +138,8 @@ def _sizes(attr: Tensor, rast: Tensor, tri: Tensor, channels: Sequence[int]) -> 
 def _forward(
     attr: Tensor, rast: Tensor, tri: Tensor, rast_db: Tensor | None, channels: Sequence[int]
 ) -> tuple[Tensor, ...]:
+    if gpu.runs_on(attr.device):
+        return cuda.forward(attr, rast, tri, rast_db, channels)
     images, height, width = rast.shape[:3]
     wide = attr.shape[-1] + 2 * len(channels)
     system_memory.require("interpolate", images * height * width * wide * attr.element_size(), rast.shape[:3])
@@ -165,6 +167,10 @@ def _backward(
 ) -> Sequence[Tensor | None]:
     attr, rast, tri, rast_db, channels = inputs
     d_out, d_out_da = grads
+    if gpu.runs_on(attr.device):
+        wanted = (needs[0], needs[1], needs[3])
+        d_attr, d_rast, d_rast_db = cuda.backward(wanted, *inputs, d_out, d_out_da)
+        return d_attr, d_rast, None, d_rast_db, None
     wanted = (attr.nbytes if needs[0] else 0) + (needs[1] + needs[3]) * rast.nbytes
     system_memory.require("interpolate", wanted, rast.shape[:3], "gradients")
     d_attr = native.empty(attr.shape, attr.dtype) if needs[0] else None

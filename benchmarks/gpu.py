@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: MIT
+"""Everything that needs an NVIDIA GPU, in one call: `python -m benchmarks.gpu`.
+
+It compiles all kernels (first use, then from the disk), runs the tests and the golden cases on the device,
+looks for memory errors and races with compute-sanitizer, checks each operation against the CPU, and times it
+by CUDA graphs and events. `--only` picks parts; results go to a JSON file. Nothing has to be installed: with
+the shared library in src/rastergrad/core, `PYTHONPATH=src python -m benchmarks.gpu` runs in a bare checkout.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rastergrad.core import cubins, native, nvrtc
+
+from . import gpu_rows
+from .results import path_for, write
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("compile", "tests", "golden", "sanitizer", "graphs", "time")
+TESTS = (
+    "test_rasterize test_rasterize_coverage test_rasterize_door test_rasterize_gate test_interpolate "
+    "test_texture test_texture_errors test_antialias test_antialias_far test_antialias_outline "
+    "test_antialias_topology test_antialias_visibility test_outline_counts test_golden test_registration "
+    "test_scene test_scenes test_fits test_hostile test_cuda_device"
+)
+# Triangles, side, batch; milliseconds wanted of an H200 (rasterize forward, full step).
+SCENES: tuple[tuple[int, int, int, dict[str, float]], ...] = (
+    (1_000, 1024, 1, {}),
+    (10_000, 1024, 1, {}),
+    (100_000, 1024, 1, {"rasterize": 0.15, "full step": 1.0}),
+    (1_000_000, 1024, 1, {}),
+    (10_000_000, 1024, 1, {}),
+    (100_000, 2048, 1, {}),
+    (1_000_000, 2048, 1, {"rasterize": 0.6}),
+    (10_000, 1024, 16, {}),
+    (100_000, 1024, 16, {}),
+)
+CHECKED_TRIANGLES = 100_000  # larger scenes take the CPU too long
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0 if every part went well."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default=",".join(PARTS), help=f"parts: {', '.join(PARTS)}")
+    parser.add_argument("--out", type=Path, help="JSON file (benchmarks/results/<GPU>.json)")
+    parser.add_argument("--triangles", type=int, default=10**9, help="leave larger scenes out")
+    parser.add_argument(
+        "--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes for tests"
+    )
+    options = parser.parse_args(argv)
+    if not torch.cuda.is_available():
+        print("benchmarks.gpu: torch sees no CUDA device", file=sys.stderr)
+        return 2
+    content: dict[str, Any] = {"machine": machine()}
+    print(content["machine"], flush=True)
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "compile": compile_all,
+        "tests": lambda: run_tests(options.workers),
+        "golden": run_golden,
+        "sanitizer": run_sanitizer,
+        "graphs": check_graphs,
+        "time": lambda: time_all(options.triangles),
+    }
+    good = True
+    for name in options.only.split(","):
+        started = time.perf_counter()
+        try:
+            content[name] = parts[name]()
+        except Exception as failure:  # the other parts are still worth their time on the device
+            content[name] = {"ok": False, "error": f"{type(failure).__name__}: {failure}"}
+        good &= bool(content[name].get("ok", True))
+        shown = {k: v for k, v in content[name].items() if k != "rows"}
+        print(f"== {name}: {time.perf_counter() - started:.1f} s {shown}", flush=True)
+    write(options.out or path_for(torch.cuda.get_device_name()), content)
+    return 0 if good else 1
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    found = nvrtc.compiler()
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "capability": list(torch.cuda.get_device_capability()),
+        "driver": native.gpu_driver_version(),
+        "torch": torch.__version__,
+        "nvrtc": list(found.version),
+    }
+
+
+# ---- compilation -------------------------------------------------------------------------------------------
+
+FIRST_USE = """
+import time, torch
+torch.zeros(1, device="cuda"); torch.cuda.synchronize()
+begin = time.perf_counter()
+from benchmarks import gpu
+gpu.touch()
+torch.cuda.synchronize()
+print("seconds", time.perf_counter() - begin)
+"""
+
+
+def touch() -> None:
+    """One training step in every operation: whatever a program needs is compiled after this."""
+    x = small_scene("cuda")
+    for run in gpu_rows.all_passes(x, {}):
+        out = run.run()
+        if not run.whole and run.inputs:
+            torch.autograd.grad(
+                [o for o in out if o.requires_grad], run.inputs, [o for o in out if o.requires_grad]
+            )
+
+
+def small_scene(device: str) -> gpu_rows.Inputs:
+    return gpu_rows.Inputs(1_000, 64, 2, device)
+
+
+def compile_all() -> dict[str, Any]:
+    """Seconds until everything has run once, in a process of its own: with an empty cache, then with a full one."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "RASTERGRAD_CACHE_DIR": folder}
+        first, again = (seconds_of(FIRST_USE, environment) for _ in range(2))
+        programs = [p.stat().st_size for p in Path(folder).glob("*.cubin")]
+        started = time.perf_counter()
+        for path in Path(folder).glob("*.cubin"):
+            cubins.stored(path.stem)
+        reading = time.perf_counter() - started
+    return {
+        "first_use_s": round(first, 3),
+        "cached_start_s": round(again, 3),
+        "reading_programs_s": round(reading, 4),
+        "programs": len(programs),
+        "bytes": sum(programs),
+    }
+
+
+def seconds_of(code: str, environment: dict[str, str]) -> float:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    found = re.search(r"^seconds ([\d.e-]+)$", done.stdout, re.MULTILINE)
+    if found is None:
+        raise RuntimeError(done.stderr[-2000:])
+    return float(found[1])
+
+
+# ---- correctness -------------------------------------------------------------------------------------------
+
+
+def run_tests(workers: int) -> dict[str, Any]:
+    """The tests of the operations with their tensors carried to the device."""
+    files = [f"tests/{name}.py" for name in TESTS.split() if (ROOT / "tests" / f"{name}.py").exists()]
+    command = [sys.executable, "-m", "pytest", "-q", "--kernels", "cuda", "-p", "no:cacheprovider", *files]
+    if workers > 1:
+        command += ["-n", str(workers)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    failed = re.findall(r"^(?:FAILED|ERROR) (.*)$", done.stdout, re.MULTILINE)
+    print("\n".join(line[:300] for line in failed[:60]), flush=True)
+    log = os.environ.get("OUT")
+    if log:
+        Path(log, "tests.txt").write_text(done.stdout + done.stderr)
+    summary = (done.stdout.strip().splitlines() or [done.stderr[-500:]])[-1]
+    return {"ok": done.returncode == 0, "summary": summary}
+
+
+def run_golden() -> dict[str, Any]:
+    from testing import golden
+
+    if not golden.available():
+        return {"summary": golden.MISSING}
+    module = golden.GoldenModule(golden.native_functions("cuda"))
+    missed = golden.loader().run(module, None, device="cuda", verbose=False)
+    return {"ok": not missed, "cases": len(golden.names("")), "missed": [str(m) for m in missed][:20]}
+
+
+SANITIZED = "from benchmarks import gpu; gpu.touch(); import torch; torch.cuda.synchronize()"
+
+
+def run_sanitizer() -> dict[str, Any]:
+    """compute-sanitizer on one small training step of everything."""
+    tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    if not Path(tool).exists():
+        return {"summary": "compute-sanitizer is not installed"}
+    found: dict[str, Any] = {"ok": True}
+    environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    for check in ("memcheck", "racecheck"):
+        command = [tool, "--tool", check, "--error-exitcode", "9", sys.executable, "-c", SANITIZED]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=200
+        )
+        text = done.stdout + done.stderr
+        found[check] = (re.findall(r"=+ ((?:ERROR|RACECHECK) SUMMARY.*)", text) or [text[-1500:]])[-1]
+        found["ok"] = found["ok"] and done.returncode == 0
+        if done.returncode:
+            print(text[-4000:], flush=True)
+    return found
+
+
+def check_graphs() -> dict[str, Any]:
+    """A training loop recorded as a CUDA graph gives what it gives outside; two streams do not disturb each other;
+    reproducible gradients are bitwise equal from run to run.
+    """
+    x = small_scene("cuda")
+    found: dict[str, Any] = {}
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        run = gpu_rows.step(x)
+        want = [t.clone() for t in run.run()]
+        found["reproducible"] = all(torch.equal(a, b) for _ in range(5) for a, b in zip(want, run.run()))
+        graph, outputs = captured(run.run)
+        for _ in range(3):
+            graph.replay()
+        torch.cuda.synchronize()
+        found["graph_equals_eager"] = all(torch.equal(a, b) for a, b in zip(want, outputs))
+        streams = [torch.cuda.Stream() for _ in range(2)]
+        results = []
+        for k in range(10):
+            streams[k % 2].wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(streams[k % 2]):
+                results.append(run.run())
+        torch.cuda.synchronize()
+        found["two_streams"] = all(torch.equal(a, b) for r in results for a, b in zip(want, r))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    compiled = torch.compile(gpu_rows.rasterize(x).run)
+    found["compiled"] = bool(torch.equal(compiled()[0], x.rast))
+    return {"ok": all(found.values()), **found}
+
+
+# ---- time --------------------------------------------------------------------------------------------------
+
+
+def captured(run: Callable[[], Sequence[Tensor]]) -> tuple[torch.cuda.CUDAGraph, Sequence[Tensor]]:
+    """The work as a graph, and the tensors that a replay fills."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        run()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        outputs = run()
+    return graph, outputs
+
+
+def milliseconds(replay: Callable[[], None], budget_s: float = 0.06) -> float:
+    """Median of rounds, each of many replays between two events."""
+    replay()
+    torch.cuda.synchronize()
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    replay()
+    end.record()
+    torch.cuda.synchronize()
+    count = max(1, min(200, int(budget_s * 1e3 / 7 / max(begin.elapsed_time(end), 1e-3))))
+    rounds = []
+    for _ in range(7):
+        begin.record()
+        for _ in range(count):
+            replay()
+        end.record()
+        torch.cuda.synchronize()
+        rounds.append(begin.elapsed_time(end) / count)
+    return statistics.median(rounds)
+
+
+def backward_graph(run: gpu_rows.Pass) -> torch.cuda.CUDAGraph:
+    """The backward pass alone; the forward pass ran outside, on the same stream."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        outputs = [o for o in run.run() if o.requires_grad]
+        upstream = [torch.rand_like(o) for o in outputs]
+        torch.autograd.grad(outputs, run.inputs, upstream, retain_graph=True)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        torch.autograd.grad(outputs, run.inputs, upstream, retain_graph=True)
+    return graph
+
+
+def copy_bandwidth() -> float:
+    """Bytes per second that a copy of 1 GB reads and writes."""
+    source = torch.rand(1 << 28, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / (milliseconds(lambda: target.copy_(source)) / 1e3)
+
+
+def time_all(most_triangles: int) -> dict[str, Any]:
+    limit = copy_bandwidth()
+    print(f"copy {limit / 1e9:.0f} GB/s", flush=True)
+    rows: list[dict[str, Any]] = []
+    good = True
+    for triangles, size, batch, wanted in SCENES:
+        if triangles > most_triangles:
+            continue
+        x = gpu_rows.Inputs(triangles, size, batch, "cuda")
+        if batch == 1 and size == 1024 and triangles <= CHECKED_TRIANGLES:
+            good &= agrees(triangles, size, x)
+        for run in gpu_rows.all_passes(x, wanted):
+            try:
+                row = timed(run, limit)
+            except Exception as failure:  # one row must not cost the others
+                row = {"name": run.name, "error": f"{type(failure).__name__}: {failure}"[:300]}
+                good = False
+            row.update(triangles=triangles, size=size, batch=batch)
+            rows.append(row)
+            print({k: v for k, v in row.items() if v is not None}, flush=True)
+        del x, run
+        torch.cuda.empty_cache()
+    return {"ok": good, "copy_gb_per_s": round(limit / 1e9), "rows": rows}
+
+
+def agrees(triangles: int, size: int, x: gpu_rows.Inputs) -> bool:
+    """Every operation's outputs, and gradients for an upstream of ones, beside those of the CPU."""
+    there = gpu_rows.Inputs(triangles, size, 1, "cpu")
+    good = bool(torch.equal(x.rast.cpu(), there.rast))
+    if not good:
+        ids = x.rast[..., 3].cpu() != there.rast[..., 3]
+        print(
+            "rast differs", float((x.rast.cpu() - there.rast).abs().max()), "ids", int(ids.sum()), flush=True
+        )
+    for ours, theirs in zip(gpu_rows.all_passes(x, {}), gpu_rows.all_passes(there, {}), strict=True):
+        got, want = results(ours), results(theirs)
+        for k, (a, b) in enumerate(zip(got, want, strict=True)):
+            error = float((a.cpu().double() - b.double()).norm() / b.double().norm().clamp_min(1e-30))
+            if not error < 1e-4:
+                print(f"{ours.name}: result {k} differs by {error:.1e}", flush=True)
+                good = False
+    return good
+
+
+def results(run: gpu_rows.Pass) -> list[Tensor]:
+    outputs = list(run.run())
+    grads: Sequence[Tensor] = ()
+    if run.inputs and not run.whole:
+        attached = [o for o in outputs if o.requires_grad]
+        grads = torch.autograd.grad(attached, run.inputs, [torch.ones_like(o) for o in attached])
+    return [*(o.detach() for o in outputs), *grads]
+
+
+def timed(run: gpu_rows.Pass, limit: float) -> dict[str, Any]:
+    """Milliseconds forward and backward by graphs, and as a program sees them; fractions of the copy's bandwidth."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    if run.inputs and not run.whole:
+        results(run)
+    else:
+        run.run()
+    peak = torch.cuda.max_memory_allocated() - before
+    graph, _ = captured(run.run)
+    forward = milliseconds(graph.replay)
+    row: dict[str, Any] = {
+        "name": run.name,
+        "ms": round(forward, 4),
+        "of_copy": round(run.forward_bytes / limit / (forward / 1e3), 3),
+        "eager_ms": round(milliseconds(lambda: void(run.run())), 4),
+        "peak_mb": round(peak / 2**20, 1),
+        "wanted_ms": run.wanted_ms,
+    }
+    if run.inputs and not run.whole:
+        backward = milliseconds(backward_graph(run).replay)
+        row["backward_ms"] = round(backward, 4)
+        row["backward_of_copy"] = round(run.backward_bytes / limit / (backward / 1e3), 3)
+    return row
+
+
+def void(_: object) -> None:
+    """Only for its argument's sake."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
