@@ -129,7 +129,7 @@ def small_scene(device: str) -> gpu_rows.Inputs:
 
 
 def compile_all() -> dict[str, Any]:
-    """Seconds until everything has run once, in a process of its own: with an empty cache, then with a full one."""
+    """Seconds until everything has run once in a fresh process: with an empty cache, then a full one."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "RASTERGRAD_CACHE_DIR": folder}
         first, again = (seconds_of(FIRST_USE, environment) for _ in range(2))
@@ -210,8 +210,8 @@ def run_sanitizer() -> dict[str, Any]:
 
 
 def check_graphs() -> dict[str, Any]:
-    """A training loop recorded as a CUDA graph gives what it gives outside; two streams do not disturb each other;
-    reproducible gradients are bitwise equal from run to run.
+    """A training loop recorded as a CUDA graph gives what it gives outside; two streams do not disturb each
+    other; reproducible gradients are bitwise equal from run to run.
     """
     x = small_scene("cuda")
     found: dict[str, Any] = {}
@@ -353,7 +353,9 @@ def results(run: gpu_rows.Pass) -> list[Tensor]:
 
 
 def timed(run: gpu_rows.Pass, limit: float) -> dict[str, Any]:
-    """Milliseconds forward and backward by graphs, and as a program sees them; fractions of the copy's bandwidth."""
+    """Milliseconds forward and backward by graphs, and as a program sees them; fractions of the copy's
+    bandwidth.
+    """
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()

@@ -221,7 +221,8 @@ def test_everything_at_the_camera():
         ({"pos": POS, "ranges": [[0, 3]]}, TypeError, ["`ranges`", "list"]),
         ({"db_grad": 1}, TypeError, ["`db_grad`", "True or False", "got 1"]),
         ({"depth_grad": None}, TypeError, ["`depth_grad`", "got None"]),
-        ({"backend": "cuda"}, ValueError, ["`backend`", "'cpu'", "'cuda'"]),
+        ({"backend": "metal"}, ValueError, ["`backend`", "'cpu'", "'metal'"]),
+        ({"backend": "cuda"}, ValueError, ["NVIDIA GPU", "got cpu", ".cuda()"]),
     ],
 )
 @pytest.mark.parametrize("function", [rasterize, depth_layers])

@@ -200,7 +200,8 @@ def program(source: Path, dtype: torch.dtype, capability: tuple[int, int]) -> by
     if not known:
         raise RuntimeError(
             f"rastergrad: this GPU has compute capability {capability[0]}.{capability[1]}; NVRTC "
-            f"{'.'.join(map(str, compiler.version))} makes programs from {compiler.architectures()[0] / 10} on."
+            f"{'.'.join(map(str, compiler.version))} makes programs from {compiler.architectures()[0] / 10} "
+            "on."
         )
     # A program runs on later minor versions of its major one; beyond, the driver finishes PTX.
     ptx = known[-1] // 10 != capability[0]

@@ -57,7 +57,7 @@ NONE = (None, None, None, 0)
 
 
 def passes(*sums: Sums | None) -> Iterator[None]:
-    """`for _ in passes(a, b): launch(...)`: how often kernels that add to these must run. None adds nothing."""
+    """`for _ in passes(a, b): launch(...)`: how often kernels that add to these must run; None is no sum."""
     wanted = [s for s in sums if s is not None]
     reproducible = any(s._reproducible for s in wanted)
     for number in (_MEASURE, _EXACT) if reproducible else (_QUICK,):

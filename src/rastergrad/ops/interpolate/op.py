@@ -51,8 +51,8 @@ def interpolate(
         indices out of range are no error: such pixels are zero.
 
     Cost:
-        One pass over the pixels, bound by memory; backward sums in a fixed order (bitwise deterministic), on a
-        GPU under `torch.use_deterministic_algorithms(True)`. Does not synchronise.
+        One pass over the pixels, bound by memory. Gradients are bitwise deterministic on a CPU, and on a GPU
+        under `torch.use_deterministic_algorithms(True)`. Does not synchronise.
 
     Source:
         Laine et al. 2020, section 3.3.
