@@ -163,7 +163,7 @@ def seconds_of(code: str, environment: dict[str, str]) -> float:
 def run_tests(workers: int) -> dict[str, Any]:
     """The tests of the operations with their tensors carried to the device."""
     files = [f"tests/{name}.py" for name in TESTS.split() if (ROOT / "tests" / f"{name}.py").exists()]
-    command = [sys.executable, "-m", "pytest", "-q", "--kernels", "cuda", "-p", "no:cacheprovider", *files]
+    command = [sys.executable, "-m", "pytest", "-q", "--kernels", "cuda", "-p", "no:benchmark", *files]
     if workers > 1:
         command += ["-n", str(workers)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

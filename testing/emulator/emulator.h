@@ -28,6 +28,9 @@
 struct Index3 { unsigned x, y, z; };
 static Index3 threadIdx, blockIdx, blockDim, gridDim;
 
+extern "C" char __start_emulated_shared[] __attribute__((weak));
+extern "C" char __stop_emulated_shared[] __attribute__((weak));
+
 namespace emulator {
 
 constexpr int kMostThreads = 1024;
@@ -124,6 +127,7 @@ static bool release(int threads) {
 
 static void run_block(const std::vector<int>& order) {
     const int threads = int(order.size());
+    if (__start_emulated_shared) memset(__start_emulated_shared, 0xA5, size_t(__stop_emulated_shared - __start_emulated_shared));
     for (int t = 0; t < threads; t++) fibers[t].state = State::kReady;
     while (error.empty()) {
         bool left = false;
@@ -197,14 +201,15 @@ extern "C" const char* emulator_launch(const emulator::Entry* entry, const int64
 }
 
 #define RG_CHECK_ALIGNED(P) ((reinterpret_cast<uintptr_t>(P) & 15) ? ::emulator::fail("a misaligned access of 16 bytes") : void())
-#define RG_SHARED static
+// Of its own section, so that each block finds it as a GPU leaves it: full of something else.
+#define RG_SHARED static __attribute__((section("emulated_shared")))
 #define RG_GLOBAL(NAME, THREADS, ARGS, A)                                                                       \
     static void NAME##_body(const ARGS& A);                                                                     \
     extern "C" const ::emulator::Entry NAME##_entry;                                                            \
     static_assert(sizeof(ARGS) % 8 == 0 && (THREADS) % 32 == 0 && (THREADS) <= ::emulator::kMostThreads);       \
     extern "C" const ::emulator::Entry NAME##_entry = {                                                         \
         THREADS, int32_t(sizeof(ARGS) / 8), [](const void* a) { NAME##_body(*static_cast<const ARGS*>(a)); }};  \
-    static void NAME##_body(const ARGS& A)
+    static void NAME##_body([[maybe_unused]] const ARGS& A)
 
 // ---- CUDA's words (CUDA C++ Programming Guide) -------------------------------------------------------------------------------------
 

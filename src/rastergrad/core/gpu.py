@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -142,6 +142,10 @@ def _place(source: Path, name: str) -> str:
     return str(source)
 
 
+# Private to torch: 0.1 us in place of 3.
+_raw_stream: Callable[[int], int] | None = getattr(torch._C, "_cuda_getCurrentRawStream", None)
+
+
 class _Cuda:
     """The real one."""
 
@@ -155,6 +159,8 @@ class _Cuda:
         return device.type == "cuda" and torch.version.hip is None
 
     def stream(self, device: torch.device) -> int:
+        if _raw_stream is not None:
+            return _raw_stream(device.index or 0)
         return torch.cuda.current_stream(device).cuda_stream
 
     def processors(self, device: torch.device) -> int:

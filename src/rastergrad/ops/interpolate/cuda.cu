@@ -113,6 +113,7 @@ struct BackwardArgs {
     Real* d_rast_db;         // like rast, or null
     int64_t images, height, width, vertices, channels, triangles, diff_count;
     int64_t attr_image_stride;
+    int64_t by_four;         // channels are a multiple of four, all begins on 16 bytes, and upstream is d_out alone, or not in order
 };
 
 constexpr int kTileX = 32, kTileY = 8;  // of a block; of a warp: 8 x 4
@@ -142,12 +143,17 @@ RG_GLOBAL(interpolate_backward, 256, BackwardArgs, a) {
 
         const auto give = [&](int64_t channel, const Real (&d)[3]) {
             if (!a.d_attr.wanted()) return;
+#pragma unroll
             for (int k = 0; k < 3; k++) {
                 const Real total = groups.sum(d[k]);
                 if (there && groups.leads()) a.d_attr.add(image * a.attr_image_stride + rows.row[k] + channel, total);
             }
         };
         const auto look = [&](int64_t channel) { return slopes(attr[rows.row[0] + channel], attr[rows.row[1] + channel], attr[rows.row[2] + channel]); };
+        const auto take = [&](const Slopes<Real>& s, Real g, Real& d0, Real& d1, Real& d2) {
+            attribute_adjoint(u, v, g, d0, d1, d2);
+            barycentric_adjoint(s, g, d_uv.x, d_uv.y);
+        };
         const auto take_pair = [&](const Slopes<Real>& s, int64_t entry, Real (&d)[3]) {
             const Real* const pair = a.d_out_da + (pixel * a.diff_count + entry) * 2;
             const Real p = pair[0], q = pair[1];
@@ -157,15 +163,32 @@ RG_GLOBAL(interpolate_backward, 256, BackwardArgs, a) {
             barycentric_slope_adjoint(s.e0, s.e1, q, d_db.y, d_db.w);
         };
 
-        for (int64_t c = 0; c < a.channels; c++) {
+        int64_t c = 0;
+        if (a.by_four) {
+            for (; c < a.channels; c += 4) {
+                const Vec4<Real> none{Real(0), Real(0), Real(0), Real(0)};
+                Vec4<Real> d[3] = {none, none, none};
+                if (there) {
+                    const Vec4<Real> g = load4(a.d_out + pixel * a.channels + c), a0 = load4(attr + rows.row[0] + c),
+                                     a1 = load4(attr + rows.row[1] + c), a2 = load4(attr + rows.row[2] + c);
+                    take(slopes(a0.x, a1.x, a2.x), g.x, d[0].x, d[1].x, d[2].x);
+                    take(slopes(a0.y, a1.y, a2.y), g.y, d[0].y, d[1].y, d[2].y);
+                    take(slopes(a0.z, a1.z, a2.z), g.z, d[0].z, d[1].z, d[2].z);
+                    take(slopes(a0.w, a1.w, a2.w), g.w, d[0].w, d[1].w, d[2].w);
+                }
+                if (!a.d_attr.wanted()) continue;
+#pragma unroll
+                for (int k = 0; k < 3; k++) {
+                    const Vec4<Real> total{groups.sum(d[k].x), groups.sum(d[k].y), groups.sum(d[k].z), groups.sum(d[k].w)};
+                    if (there && groups.leads()) a.d_attr.add4(image * a.attr_image_stride + rows.row[k] + c, total);
+                }
+            }
+        }
+        for (; c < a.channels; c++) {
             Real d[3] = {Real(0), Real(0), Real(0)};
             if (there) {
                 const Slopes<Real> s = look(c);
-                if (a.d_out) {
-                    const Real g = a.d_out[pixel * a.channels + c];
-                    attribute_adjoint(u, v, g, d[0], d[1], d[2]);
-                    barycentric_adjoint(s, g, d_uv.x, d_uv.y);
-                }
+                if (a.d_out) take(s, a.d_out[pixel * a.channels + c], d[0], d[1], d[2]);
                 if (in_order) take_pair(s, c, d);
             }
             give(c, d);
