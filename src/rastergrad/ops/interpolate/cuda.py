@@ -64,21 +64,21 @@ def backward(
     channels: Sequence[int],
     d_out: Tensor | None,
     d_out_da: Tensor | None,
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of `attr`, `rast` and `rast_db`, where needed."""
+) -> Sequence[Tensor | None]:
+    """One gradient or None per input of the operation."""
     images, height, width = rast.shape[:3]
     device, dtype = attr.device, attr.dtype
     sums = gpu_sums.Sums(attr.shape, dtype, device) if needs[0] else None
     d_rast = gpu.empty(rast.shape, dtype, device) if needs[1] else None
-    d_rast_db = gpu.empty(rast.shape, dtype, device) if needs[2] and rast_db is not None else None
+    d_rast_db = gpu.empty(rast.shape, dtype, device) if needs[3] and rast_db is not None else None
     rast = gpu.aligned(rast)
     rast_db = None if rast_db is None else gpu.aligned(rast_db)
     table = _table(channels, attr)
     d_out_da = d_out_da if channels else None
     # Four channels at a time, unless their derivatives' upstream is taken along channel by channel.
-    by_four = attr.shape[-1] % 4 == 0 and d_out is not None and (d_out_da is None or table is not None)
-    if by_four:
-        attr, d_out = gpu.aligned(attr), gpu.aligned(d_out)
+    by_four = False
+    if d_out is not None and attr.shape[-1] % 4 == 0 and (d_out_da is None or table is not None):
+        by_four, attr, d_out = True, gpu.aligned(attr), gpu.aligned(d_out)
     launch = _MODULE.on(device, dtype)
     for _ in gpu_sums.passes(sums):
         launch.blocks(
@@ -103,4 +103,4 @@ def backward(
             _stride(attr),
             int(by_four),
         )
-    return None if sums is None else sums.total(), d_rast, d_rast_db
+    return None if sums is None else sums.total(), d_rast, None, d_rast_db, None

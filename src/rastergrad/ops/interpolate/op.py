@@ -168,9 +168,7 @@ def _backward(
     attr, rast, tri, rast_db, channels = inputs
     d_out, d_out_da = grads
     if gpu.runs_on(attr.device):
-        wanted = (needs[0], needs[1], needs[3])
-        d_attr, d_rast, d_rast_db = cuda.backward(wanted, *inputs, d_out, d_out_da)
-        return d_attr, d_rast, None, d_rast_db, None
+        return cuda.backward(needs, attr, rast, tri, rast_db, channels, d_out, d_out_da)
     wanted = (attr.nbytes if needs[0] else 0) + (needs[1] + needs[3]) * rast.nbytes
     system_memory.require("interpolate", wanted, rast.shape[:3], "gradients")
     d_attr = native.empty(attr.shape, attr.dtype) if needs[0] else None
