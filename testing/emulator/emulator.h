@@ -200,6 +200,7 @@ extern "C" const char* emulator_launch(const emulator::Entry* entry, const int64
     return error.c_str();
 }
 
+#define RG_OUT_OF_LINE __attribute__((noinline))
 #define RG_CHECK_ALIGNED(P) ((reinterpret_cast<uintptr_t>(P) & 15) ? ::emulator::fail("a misaligned access of 16 bytes") : void())
 // Of its own section, so that each block finds it as a GPU leaves it: full of something else.
 #define RG_SHARED static __attribute__((section("emulated_shared")))

@@ -12,6 +12,7 @@
 #if !defined(RG_EMULATED)
 #define RG_CHECK_ALIGNED(P)
 #define RG_SHARED __shared__
+#define RG_OUT_OF_LINE __noinline__
 #define RG_GLOBAL(NAME, THREADS, ARGS, A) extern "C" __global__ void __launch_bounds__(THREADS) NAME(const ARGS A)
 #endif
 

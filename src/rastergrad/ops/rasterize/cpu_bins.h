@@ -2,6 +2,7 @@
 // Which triangles may touch which tile of 64 x 64 pixels: 16 triangles at a time, into lists of each worker.
 #pragma once
 #include "cpu_clip.h"
+#include "shape.h"
 #include "threads.h"
 
 RG_BEGIN
@@ -47,8 +48,6 @@ template <class T> struct Scene {
     int64_t first, count;  // triangles of this image
 };
 
-struct PixelBox { int32_t x0, y0, x1, y1; };
-
 // Whether any part of the tile at (x, y), in grid units, may be inside all three edges. Exact at the tile's corners.
 struct TileTest {
     int64_t a[3], b[3], c[3];
@@ -70,18 +69,10 @@ struct TileTest {
     }
 };
 
-RG_FN int32_t first_pixel(int32_t grid_low, int32_t side) {
-    return maximum((grid_low + side * kHalfPixel + kHalfPixel - 1) >> kSubPixelBits, 0);
-}
-RG_FN int32_t last_pixel(int32_t grid_high, int32_t side) {
-    return minimum((grid_high + side * kHalfPixel - kHalfPixel) >> kSubPixelBits, side - 1);
-}
-
 // What is not small goes to every tile it may touch.
 template <class Add> void for_each_tile_of(const TileGrid& grid, const ScreenVertex& p, const ScreenVertex& q, const ScreenVertex& r, Add&& add) {
-    const PixelBox box = {first_pixel(minimum(p.x, minimum(q.x, r.x)), grid.size.width), first_pixel(minimum(p.y, minimum(q.y, r.y)), grid.size.height),
-                          last_pixel(maximum(p.x, maximum(q.x, r.x)), grid.size.width), last_pixel(maximum(p.y, maximum(q.y, r.y)), grid.size.height)};
-    if (box.x0 > box.x1 || box.y0 > box.y1) return;
+    const PixelBox box = pixel_box(p, q, r, grid.size);
+    if (box.empty()) return;
     const int32_t tx0 = box.x0 >> kTileShift, tx1 = box.x1 >> kTileShift, ty0 = box.y0 >> kTileShift, ty1 = box.y1 >> kTileShift;
     const TileTest test(p, q, r);
     const bool worth_testing = tx1 - tx0 + ty1 - ty0 >= 2;

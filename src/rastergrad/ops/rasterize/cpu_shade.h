@@ -8,11 +8,11 @@
 RG_BEGIN
 namespace {
 
-// Pixel centres in normalised device coordinates: 2/W i + (1/W - 1).
+// Pixel centres in normalised device coordinates.
 template <class T> struct PixelGrid {
     T step_x, step_y, first_x, first_y;
     explicit PixelGrid(ScreenSize s)
-        : step_x(T(2) / T(s.width)), step_y(T(2) / T(s.height)), first_x(T(1) / T(s.width) - T(1)), first_y(T(1) / T(s.height) - T(1)) {}
+        : step_x(pixel_step(T(s.width))), step_y(pixel_step(T(s.height))), first_x(first_centre(T(s.width))), first_y(first_centre(T(s.height))) {}
     RG_FN Lanes<T> x(int32_t column) const {
         return (convert<T>(convert<typename Lanes<T>::Integer>(lane_x())) + Lanes<T>(T(column))) * Lanes<T>(step_x) + Lanes<T>(first_x);
     }
@@ -87,11 +87,8 @@ template <class T> struct Fragments { Columns4<T> rast, rast_db; };
 template <class T>
 RG_FN Fragments<T> fragments(const PixelAreas<Lanes<T>>& areas, const Vec4<Lanes<T>> (&p)[3], const PixelGrid<T>& pixels, Lanes<T> encoded) {
     using L = Lanes<T>;
-    const L inverse = L(T(1)) / areas.sum;
-    const Vec2<L> uv = barycentrics(areas, inverse);
-    const L depth = clamped_depth(plane_depth(areas, p).ratio);
-    const Slopes<L> db = barycentric_slopes(areas, inverse, uv, L(pixels.step_x), L(pixels.step_y));
-    return {{uv.x, uv.y, depth, encoded}, {db.u_x, db.u_y, db.v_x, db.v_y}};
+    const Fragment<L> f = fragment(areas, p, L(pixels.step_x), L(pixels.step_y));
+    return {{f.uv.x, f.uv.y, f.depth, encoded}, {f.slopes.u_x, f.slopes.u_y, f.slopes.v_x, f.slopes.v_y}};
 }
 
 // Up to so many changes from lane to lane a block is taken for one of few triangles.

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cpu_bins.h"
+#include "shape.h"
 
 RG_BEGIN
 namespace {
@@ -50,12 +51,7 @@ template <bool kLayered> class Painter {
     const float* previous_;
 
     // What a triangle needs per block, the same in all lanes.
-    struct Shape {
-        Edge<int32_t> edge[3];
-        DepthPlane<float> plane;
-        float x, y;  // the tile's first pixel as seen from corner 0, in pixels
-        int32_t id;
-    };
+    struct Shape : TriangleShape { int32_t id; };
     struct LaneShape {
         lanes_i edge[3];  // a i + b j over the block
         lanes_f x, y;
@@ -111,10 +107,6 @@ template <bool kLayered> class Painter {
     }
 };
 
-// Largest and smallest step of an edge function from the first pixel of a square to any other that is at most `span` away.
-RG_FN int32_t most(const Edge<int32_t>& e, int32_t span) { return (maximum(e.a, 0) + maximum(e.b, 0)) * span; }
-RG_FN int32_t least(const Edge<int32_t>& e, int32_t span) { return (minimum(e.a, 0) + minimum(e.b, 0)) * span; }
-
 // Of the 4 x 4 squares with `span` + 1 pixels a side from (i, j) on: which have any pixel inside, and which have all.
 struct Squares { unsigned touched, whole; };
 template <class EdgeLanes> RG_FN Squares squares(const Edge<int32_t> (&edge)[3], const EdgeLanes& lanes, int shift, int i, int j) {
@@ -122,8 +114,8 @@ template <class EdgeLanes> RG_FN Squares squares(const Edge<int32_t> (&edge)[3],
     lanes_i touched(0), whole(0);
     for (int k = 0; k < 3; k++) {
         const lanes_i corner = (lanes[k] << shift) + lanes_i(edge[k].c + edge[k].a * i + edge[k].b * j);
-        touched |= corner + lanes_i(most(edge[k], span));
-        whole |= corner + lanes_i(least(edge[k], span));
+        touched |= corner + lanes_i(most(edge[k], span, span));
+        whole |= corner + lanes_i(least(edge[k], span, span));
     }
     return {mask_bits(touched >= lanes_i(0)), mask_bits(whole >= lanes_i(0))};
 }
@@ -160,27 +152,14 @@ template <bool kLayered>
 void Painter<kLayered>::draw(const ScreenVertex& p, const ScreenVertex& q, const ScreenVertex& r, int32_t id) {
     const int64_t signed_area = int64_t(q.x - p.x) * (r.y - p.y) - int64_t(r.x - p.x) * (q.y - p.y);
     if (signed_area == 0) return;
-    const ScreenTriangle<int32_t, float> t = in_standard_order(
-        ScreenTriangle<int32_t, float>{{p.x, q.x, r.x}, {p.y, q.y, r.y}, {p.k, q.k, r.k}}, signed_area < 0);
-    const float area = float(signed_area < 0 ? -signed_area : signed_area);
+    const ScreenTriangle<int32_t, float> t = screen_triangle(p, q, r, signed_area);
     const int32_t low_x = t.x[0] < t.x[1] ? minimum(t.x[0], t.x[2]) : minimum(t.x[1], t.x[2]), low_y = t.y[0];
     const int32_t high_x = maximum(t.x[0], maximum(t.x[1], t.x[2])), high_y = maximum(t.y[1], t.y[2]);
     const int32_t i0 = maximum((low_x - tile_.x + kSubPixels - 1) >> kSubPixelBits, 0), i1 = minimum((high_x - tile_.x) >> kSubPixelBits, kTile - 1);
     const int32_t j0 = maximum((low_y - tile_.y + kSubPixels - 1) >> kSubPixelBits, 0), j1 = minimum((high_y - tile_.y) >> kSubPixelBits, kTile - 1);
     if (i0 > i1 || j0 > j1) return;
     Shape s;
-    for (int k = 0; k < 3; k++) {
-        const int to = (k + 1) % 3;
-        Edge<int32_t>& e = s.edge[k];
-        e.a = t.y[k] - t.y[to];
-        e.b = t.x[to] - t.x[k];
-        const int64_t c = int64_t(e.a) * (tile_.x - t.x[k]) + int64_t(e.b) * (tile_.y - t.y[k]) + edge_bias(e.a, e.b);
-        e.c = int32_t(minimum(maximum(c >> kSubPixelBits, -int64_t(1 << 30)), int64_t(1 << 30)));
-    }
-    s.plane = depth_plane<float>({float(t.x[1] - t.x[0]), float(t.y[1] - t.y[0])}, {float(t.x[2] - t.x[0]), float(t.y[2] - t.y[0])}, area,
-                                 t.k[0], t.k[1], t.k[2]);
-    s.x = float(tile_.x - t.x[0]) * (1.0f / kSubPixels);
-    s.y = float(tile_.y - t.y[0]) * (1.0f / kSubPixels);
+    static_cast<TriangleShape&>(s) = triangle_shape(t, signed_area, tile_.x, tile_.y);
     s.id = id;
     const int bx0 = i0 >> 2, bx1 = i1 >> 2, by0 = j0 >> 2, by1 = j1 >> 2;
     if ((bx1 - bx0 + 1) * (by1 - by0 + 1) <= 8) draw_blocks(s, bx0, by0, bx1, by1);

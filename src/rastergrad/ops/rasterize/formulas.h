@@ -160,6 +160,19 @@ template <class F> RG_FN PlaneDepth<F> plane_depth(const PixelAreas<F>& r, const
 }
 template <class F> RG_FN F clamped_depth(F ratio) { return minimum(maximum(ratio, F(-1)), F(1)); }
 
+// What a pixel sees of a triangle.
+template <class F> struct Fragment { Vec2<F> uv; F depth; Slopes<F> slopes; };
+
+template <class F> RG_FN Fragment<F> fragment(const PixelAreas<F>& r, const Vec4<F> (&p)[3], F step_x, F step_y) {
+    const F inverse_sum = F(1) / r.sum;
+    const Vec2<F> uv = barycentrics(r, inverse_sum);
+    return {uv, clamped_depth(plane_depth(r, p).ratio), barycentric_slopes(r, inverse_sum, uv, step_x, step_y)};
+}
+
+// The centre of a pixel column or row in normalised device coordinates, as step i + first.
+template <class S> RG_FN S pixel_step(S side) { return S(2) / side; }
+template <class S> RG_FN S first_centre(S side) { return S(1) / side - S(1); }
+
 // Adds upstream g of z/w to the gradients of areas, and gives those that reach z and w of the corners directly.
 template <class F>
 RG_FN void plane_depth_adjoint(const PixelAreas<F>& r, const Vec4<F> (&p)[3], F g, AreaGradients<F>& d, F (&d_z)[3], F (&d_w)[3]) {

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core import check, dispatch, native, system_memory
+from ...core import check, dispatch, gpu, native, system_memory
 from ...core.autograd import Primitive
-from . import reference
+from ...core.debug import debugging
+from . import cuda, reference
 
 _LARGEST_SIDE = 32768
 
@@ -44,7 +45,7 @@ def rasterize(
             overlap or be empty; triangles past the end of `tri` do not exist.
         db_grad: whether gradients that reach `rast_db` go on to `pos`.
         depth_grad: whether gradients that reach z/w go on to `pos`.
-        backend: None chooses by device; "cpu" or "reference".
+        backend: None chooses by device; "cpu", "cuda" or "reference".
 
     Returns:
         `rast`, float [N, H, W, 4]: (u, v, z/w, id). Corners 0, 1, 2 have (u, v) = (1, 0), (0, 1), (0, 0),
@@ -344,6 +345,10 @@ def _forward(
     refuse_as: str,
 ) -> tuple[Tensor, ...]:
     _refuse_negative(refuse_as or "rasterize", ranges)
+    if gpu.runs_on(pos.device):
+        if refuse_as and debugging():
+            _refuse_bad_triangle(refuse_as, tri, pos.shape[-2])
+        return cuda.forward(pos, tri, ranges, previous_key, height, width, layered)
     images = _image_count(pos, ranges)
     channels = 9 if layered else 8
     system_memory.require(
@@ -384,6 +389,11 @@ def _backward(
     d_rast, d_rast_db, _ = grads
     if not db_grad:
         d_rast_db = None
+    if gpu.runs_on(pos.device):
+        if d_rast is None and d_rast_db is None:
+            return pos.new_zeros(pos.shape), *[None] * 10
+        options = ranges is None, depth_grad, interior_gate
+        return cuda.backward(pos, tri, outputs[0], d_rast, d_rast_db, *options), *[None] * 10
     system_memory.require("rasterize", pos.nbytes, outputs[0].shape[:3], "gradients")
     d_pos = native.empty(pos.shape, pos.dtype)
     if d_rast is None and d_rast_db is None:
