@@ -138,7 +138,10 @@ class Emulator:
     def empty(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
         count = int(torch.Size(shape).numel()) * dtype.itemsize
         memory = torch.full((count + 2 * _GUARD,), _PATTERN, dtype=torch.uint8)
-        inside = memory[_GUARD : _GUARD + count].view(dtype).view(tuple(shape))
+        # No view of the guarded memory: torch forbids to change in place what an operation returns as a view.
+        inside = torch.empty(0, dtype=dtype)
+        strides = torch.empty(tuple(shape), device="meta").stride()
+        inside.set_(memory.untyped_storage(), _GUARD // dtype.itemsize, tuple(shape), strides)
         if dtype.is_floating_point:
             inside.fill_(float("nan"))
         self._guarded.append(memory)

@@ -13,7 +13,8 @@
 #define RG_CHECK_ALIGNED(P)
 #define RG_SHARED __shared__
 #define RG_OUT_OF_LINE __noinline__
-#define RG_GLOBAL(NAME, THREADS, ARGS, A) extern "C" __global__ void __launch_bounds__(THREADS) NAME(const ARGS A)
+// __grid_constant__: fields that are indexed by a variable are read where they lie.
+#define RG_GLOBAL(NAME, THREADS, ARGS, A) extern "C" __global__ void __launch_bounds__(THREADS) NAME(const __grid_constant__ ARGS A)
 #endif
 
 RG_BEGIN

@@ -5,7 +5,7 @@
 
 #include "c_api.h"
 
-#define MAX_FIELDS 64
+#define MAX_FIELDS 96
 
 static PyObject* find(PyObject* self, PyObject* name) {
     (void)self;

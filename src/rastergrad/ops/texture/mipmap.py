@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core import check, dispatch, native
+from ...core import check, dispatch, gpu, native
 from ...core.autograd import Primitive
+from . import cuda
 
 # Texel numbers beside float32 coordinates are int32, and float32 counts to 2^24.
 _MOST_TEXELS = 2**31 - 1
@@ -74,7 +75,7 @@ def build_mipmaps(tex: Tensor, max_mip_level: int | None = None, cube: bool = Fa
     check_texture(name, tex, cube)
     depth = len(level_sizes(name, tex, limit(name, max_mip_level)))
     tex = check.prepared(tex, check.working_dtype(tex))
-    here = dispatch.resolve(name, None, tex.device) == "cpu"
+    here = dispatch.resolve(name, None, tex.device) != "reference"
     data = stack_data(tex, depth) if here else stack_data(tex.cpu(), depth).to(tex.device)
     return MipStack(data, tuple(tex.shape), depth, cube, max_mip_level)
 
@@ -176,6 +177,8 @@ _KERNEL = native.kernels("texture_stack")
 
 
 def _forward(tex: Tensor, depth: int) -> tuple[Tensor]:
+    if gpu.runs_on(tex.device):
+        return (cuda.build_stack(tex, depth, _length(tex, depth)),)
     data = native.empty((_length(tex, depth),), tex.dtype)
     images, *faces, height, width, channels = tex.shape
     native.call(

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core import check, dispatch, native, system_memory
+from ...core import check, dispatch, gpu, native, system_memory
 from ...core.autograd import Primitive
-from . import mipmap, reference
+from . import cuda, mipmap, reference
 from .mipmap import MipStack, build_mipmaps
 
 __all__ = ["BOUNDARY_MODES", "FILTER_MODES", "MipStack", "build_mipmaps", "lookup", "texture"]
@@ -53,7 +53,7 @@ def texture(
         boundary_mode: "wrap", "clamp", "zero" (outside counts as 0) or "cube".
         max_mip_level: how many levels above `tex` to average at most; None goes down to 1x1, 0 means
             "linear".
-        backend: None chooses by device; "cpu" or "reference".
+        backend: None chooses by device; "cpu", "cuda" or "reference".
 
     Returns:
         Colours, float [N, H, W, C]. Coordinates that are not finite give finite or NaN colours; a direction
@@ -305,6 +305,9 @@ def _forward(
     circular: int,
     levels: Sequence[Tensor],
 ) -> tuple[Tensor]:
+    if gpu.runs_on(tex.device):
+        modes = filter_mode, boundary_mode, depth, circular
+        return (cuda.forward(tex, uv, uv_da, bias, stack, *modes, levels),)
     pixels = uv.shape[:3]
     system_memory.require("texture", pixels.numel() * tex.shape[-1] * tex.element_size(), pixels)
     out = native.empty((*pixels, tex.shape[-1]), tex.dtype)
@@ -324,6 +327,12 @@ def _backward(
     modes, levels = rest[:4], rest[4:]
     (d_out,) = grads
     linear, mixed = modes[0] >= 1, modes[0] == 3
+    if gpu.runs_on(tex.device):
+        if d_out is None:
+            return (None,) * len(inputs)
+        asked = (needs[0], needs[1] and linear, needs[2] and mixed, needs[3] and mixed, *needs[9:])
+        found = cuda.backward(asked, tex, uv, uv_da, bias, stack, modes, levels, d_out)
+        return *found[:4], None, None, None, None, None, *found[4:]
 
     def gradient(x: Tensor | None, wanted: bool) -> Tensor | None:
         return native.empty(x.shape, x.dtype) if wanted and x is not None else None
