@@ -3,17 +3,21 @@
 #pragma once
 
 #if defined(__CUDACC_RTC__)
+using uint8_t = unsigned char;
 using int32_t = int;
 using uint32_t = unsigned int;
 using int64_t = long long;
 using uint64_t = unsigned long long;
 #define RG_FN __device__ __forceinline__
+// Where inlining everything would make a program of megabytes.
+#define RG_LONG_FN __device__ __noinline__
 #define RG_ISA gpu
 #else
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #define RG_FN inline __attribute__((always_inline))
+#define RG_LONG_FN RG_FN
 #if !defined(RG_ISA)
 #define RG_ISA scalar
 #endif

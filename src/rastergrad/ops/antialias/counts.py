@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...core import check, native
+from ...core import check, gpu, native
+from . import cuda
 from .op import refuse_indices, scene_fields, usable_twins
 from .topology import EdgeTopology, matching
 
@@ -46,7 +47,7 @@ def outline_counts(
     1,024 triangles and leave their pair without a blend.
 
     Args:
-        rast, pos, tri, intersections, topology: as for `antialias`, on the CPU.
+        rast, pos, tri, intersections, topology: as for `antialias`.
 
     Returns:
         The counts of all images together.
@@ -55,10 +56,10 @@ def outline_counts(
         None.
 
     Errors:
-        Those of `antialias`; ValueError for tensors that are not on the CPU.
+        Those of `antialias`; ValueError for tensors on a device without kernels.
 
     Cost:
-        That of `antialias` without the image.
+        That of `antialias` without the image. On a GPU it waits for the answer.
 
     Source:
         docs/definition.md, 5.8.
@@ -88,11 +89,14 @@ def outline_counts(
         topology = matching(name, topology, tri)
     known = (None, None) if topology is None else (topology.twins, topology.bounds)
     device = check.same_device(name, rast=rast, pos=pos, tri=tri, topology=known[0])
-    if device.type != "cpu":
-        raise ValueError(f"{name}: tensors must be on the CPU; got {device}. Move them with `.cpu()`.")
+    on_gpu = gpu.runs_on(device)
+    if device.type != "cpu" and not on_gpu:
+        raise ValueError(f"{name}: there are no kernels for {device}. Move the tensors with `.cpu()`.")
     dtype = check.working_dtype(rast, pos)
     rast, pos = check.prepared(rast.detach(), dtype), check.prepared(pos.detach(), dtype)
     twins = usable_twins(name, pos, tri, *known, strict=True)
+    if on_gpu:
+        return OutlineCounts(*cuda.outline_counts(cuda.Scene(rast, pos, tri, twins), intersections))
     counts = torch.zeros(7, dtype=torch.int64)
     fields = scene_fields(rast, pos, tri, twins)
     if native.call(_COUNTS[dtype], *fields, int(intersections), counts.data_ptr()) >= 0:

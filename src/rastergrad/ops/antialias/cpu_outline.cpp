@@ -25,9 +25,9 @@ template <class T> class StripPairs {
             Blend<T> blend;
             if (!rule.examine(axis, row, column, id0, id1, blend)) return;
             pairs_.push(arena, blend);
-            add(row, column, blend.taken0);
-            if (axis == Axis::kHorizontal) add(row, column + 1, blend.taken1);
-            else add(row + 1, column, blend.taken1);
+            add(row, column, blend.taken.of0);
+            if (axis == Axis::kHorizontal) add(row, column + 1, blend.taken.of1);
+            else add(row + 1, column, blend.taken.of1);
         });
     }
     // Of a pixel in [low, high): everything that is taken off it.
@@ -74,8 +74,8 @@ void forward_strip(const OutlineForwardArgs<T>& a, const OutlineEdges<T>& edges,
             const T weight = taken * proportion(pairs.taken(row, column));
             for (int64_t c = 0; c < channels; c++) out[target + c] += blend(weight, color[target + c], color[source + c]);
         };
-        give(b.row, b.column, e.at0, e.at1, b.taken0);
-        give(e.row1, e.column1, e.at1, e.at0, b.taken1);
+        give(b.row, b.column, e.at0, e.at1, b.taken.of0);
+        give(e.row1, e.column1, e.at1, e.at0, b.taken.of1);
     });
 }
 
@@ -86,25 +86,13 @@ template <class T> class VertexGradients {
         : rule_(rule), scatter_(scatter), worker_(worker), strip_(strip), base_(s.pos_image_stride ? image * s.vertices : 0) {}
 
     // For the gradients of what is taken off the first and the second pixel.
-    void add(const Blend<T>& blend, T d_taken0, T d_taken1) {
-        if (blend.found.what == Between::kMeeting) {
-            add_meeting(blend, double(d_taken0), double(d_taken1));
-            return;
-        }
-        const PixelView<T, T> seen = rule_.template view<T>(blend.axis, blend.row, blend.column);
-        follow_outline<T>(rule_.mesh(), seen, blend.found, blend.axis == Axis::kVertical,
-            [&](const Piece<T>& piece, const Vec4<T>& p1, const Vec4<T>& p2, const Vec3<T>& line) {
-                if (piece.vertex1 < 0) return;
-                // Moving the outline along takes less off the first pixel and more off the second.
-                Vec4<T> d1{0, 0, 0, 0}, d2{0, 0, 0, 0};
-                stretch_adjoint(p1, p2, line, piece.of0.length, piece.of0.middle, -d_taken0, d1, d2);
-                stretch_adjoint(p1, p2, line, piece.of1.length, piece.of1.middle, d_taken1, d1, d2);
-                d1 = seen.adjoint(d1);
-                d2 = seen.adjoint(d2);
-                if (!finite(d1) || !finite(d2)) return;
-                append(piece.vertex1, d1);
-                append(piece.vertex2, d2);
-            });
+    void add(const Blend<T>& blend, Taken<T> d_taken) {
+        const auto to_scatter = [this](int32_t vertex, auto d) { append(vertex, d); };
+        if (blend.found.what == Between::kMeeting)
+            meeting_adjoint(rule_.mesh(), rule_.template view<double>(blend.axis, blend.row, blend.column), blend.meeting, d_taken, to_scatter);
+        else
+            outline_adjoint(rule_.mesh(), rule_.template view<T>(blend.axis, blend.row, blend.column), blend.found, blend.axis == Axis::kVertical,
+                            d_taken, to_scatter);
     }
 
   private:
@@ -113,7 +101,6 @@ template <class T> class VertexGradients {
     int worker_;
     int64_t strip_, base_;
 
-    template <class F> static bool finite(Vec4<F> d) { return is_finite(T(d.x)) && is_finite(T(d.y)) && is_finite(T(d.z)) && is_finite(T(d.w)); }
     template <class F> void append(int32_t vertex, Vec4<F> d) {
         if (d.x == 0 && d.y == 0 && d.z == 0 && d.w == 0) return;
         T* to = scatter_.append(worker_, strip_, base_ + vertex);
@@ -121,24 +108,6 @@ template <class T> class VertexGradients {
         to[1] = T(d.y);
         to[2] = T(d.z);
         to[3] = T(d.w);
-    }
-    void add_meeting(const Blend<T>& blend, double d_taken0, double d_taken1) {
-        const Meeting<double>& m = blend.meeting;
-        const PixelView<T, double> seen = rule_.template view<double>(blend.axis, blend.row, blend.column);
-        Vec4<double> p[2][3], d[2][3] = {};
-        corners_of(rule_.mesh(), seen, m.triangle0, p[0]);
-        corners_of(rule_.mesh(), seen, m.triangle1, p[1]);
-        const Vec3<double> plane0 = depth_plane(p[0]), plane1 = depth_plane(p[1]);
-        const double d_along = m.of1.length * d_taken1 - m.of0.length * d_taken0, d_gap = meeting_place_adjoint(plane0 - plane1, d_along);
-        depth_plane_adjoint(p[0], plane0, m.along, d_gap, d[0]);
-        depth_plane_adjoint(p[1], plane1, m.along, -d_gap, d[1]);
-        for (int side = 0; side < 2; side++)
-            for (int k = 0; k < 3; k++) {
-                d[side][k] = seen.adjoint(d[side][k]);
-                if (!finite(d[side][k])) return;
-            }
-        for (int side = 0; side < 2; side++)
-            for (int k = 0; k < 3; k++) append(rule_.mesh().corner(3 * (side == 0 ? m.triangle0 : m.triangle1) + k), d[side][k]);
     }
 };
 
@@ -170,8 +139,8 @@ void backward_strip(const OutlineBackwardArgs<T>& a, const OutlineEdges<T>& edge
         };
         pairs.for_each([&](const Blend<T>& b) {
             const Ends e = ends_of(b, s.width, channels);
-            note(b.row, b.column, e.at0, e.at1, b.taken0);
-            note(e.row1, e.column1, e.at1, e.at0, b.taken1);
+            note(b.row, b.column, e.at0, e.at1, b.taken.of0);
+            note(e.row1, e.column1, e.at1, e.at0, b.taken.of1);
         });
     }
     T* const d_color = a.base.d_color ? a.base.d_color + first : nullptr;
@@ -194,10 +163,10 @@ void backward_strip(const OutlineBackwardArgs<T>& a, const OutlineEdges<T>& edge
             if (!scatter || !own(target_row)) return T(0);
             return taken_adjoint(all, slope, all > T(1) ? crowded[(target_row - begin) * s.width + target_column] : T(0));
         };
-        const T d_taken0 = give(b.row, b.column, e.at0, e.at1, d_pixel0, d_pixel1, b.taken0);
-        const T d_taken1 = give(e.row1, e.column1, e.at1, e.at0, d_pixel1, d_pixel0, b.taken1);
+        const T d_taken0 = give(b.row, b.column, e.at0, e.at1, d_pixel0, d_pixel1, b.taken.of0);
+        const T d_taken1 = give(e.row1, e.column1, e.at1, e.at0, d_pixel1, d_pixel0, b.taken.of1);
         if (d_taken0 == T(0) && d_taken1 == T(0)) return;
-        VertexGradients<T>(s, rule, image, *scatter, worker, strip).add(b, d_taken0 * T(a.base.boost), d_taken1 * T(a.base.boost));
+        VertexGradients<T>(s, rule, image, *scatter, worker, strip).add(b, Taken<T>{d_taken0 * T(a.base.boost), d_taken1 * T(a.base.boost)});
     });
 }
 

@@ -2,6 +2,7 @@
 // A coarse map of the pixels that edges of interest pass, in cells of 8 x 8 pixels: what lies far from all of them need not be looked at.
 #pragma once
 #include "arena.h"
+#include "edge_cells.h"
 #include "memory.h"
 #include "strips.h"
 
@@ -9,7 +10,7 @@ RG_BEGIN
 
 template <class T> class EdgeMap {
   public:
-    static constexpr int64_t kCell = 8;  // pixels
+    static constexpr int64_t kCell = kCellSide;
 
     // With nothing marked, or everything.
     EdgeMap(const Scene<T>& s, int64_t tables, bool marked)
@@ -22,30 +23,13 @@ template <class T> class EdgeMap {
         return map_.data()[table * cells_ + int64_t(uint64_t(row) / kCell) * across_ + int64_t(uint64_t(column) / kCell)];
     }
 
-    // Marks what an edge passes, which lies in [left, right] x [low, high] and, where `steep`, at along(y); all of it widened by `margin`.
-    // Several threads may do so at once. Extents that are NaN mark nothing.
+    // mark_cells into one of the tables. Several threads may do so at once.
     template <class Along> void mark(int64_t table, T left, T right, T low, T high, T margin, bool steep, Along&& along) const {
-        low = maximum(low - margin, T(0));
-        high = minimum(high + margin, T(height_) - T(0.5));
-        left = maximum(left - margin, T(0));
-        right = minimum(right + margin, T(width_) - T(0.5));
-        if (!(low <= high) || !(left <= right)) return;
         uint8_t* const map = map_.data() + table * cells_;
-        // Of edges as short as cells nothing is left out by following them.
-        steep = steep && int64_t(right) / kCell - int64_t(left) / kCell > 1;
-        for (int64_t r = int64_t(low) / kCell; r <= int64_t(high) / kCell; r++) {
-            T from = left, to = right;
-            if (steep) {
-                const T enter = along(maximum(low, T(r * kCell) - margin)), leave = along(minimum(high, T((r + 1) * kCell) + margin));
-                if (is_finite(enter) && is_finite(leave)) {
-                    from = maximum(minimum(enter, leave) - margin, left);
-                    to = minimum(maximum(enter, leave) + margin, right);
-                }
-            }
-            if (!(from <= to)) continue;
-            for (int64_t c = int64_t(from) / kCell; c <= int64_t(to) / kCell; c++)
-                if (!__atomic_load_n(map + r * across_ + c, __ATOMIC_RELAXED)) __atomic_store_n(map + r * across_ + c, uint8_t(1), __ATOMIC_RELAXED);
-        }
+        mark_cells(width_, height_, left, right, low, high, margin, steep, along, [=, this](int64_t column, int64_t row) {
+            uint8_t* const cell = map + row * across_ + column;
+            if (!__atomic_load_n(cell, __ATOMIC_RELAXED)) __atomic_store_n(cell, uint8_t(1), __ATOMIC_RELAXED);
+        });
     }
 
     // Where the first pixels of pairs within the rows [first, last], or between two of them, may lie if such a pair touches a marked cell;

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core import check, dispatch, native, system_memory
+from ...core import check, dispatch, gpu, native, system_memory
 from ...core.autograd import Primitive
-from . import reference, reference_outline
+from ...core.debug import debugging
+from . import cuda, reference, reference_outline
 from .topology import EdgeTopology, built, matching
 from .visibility import supersampled
 
@@ -61,7 +62,7 @@ def antialias(
             pixel, while `color` is shaded once per pixel: for hair, foliage, and whatever else is
             thinner than a pixel. Sub-samples borrow their colour from a pixel nearby, preferably one that
             shows the same triangle, are antialiased, and averaged. k = 2 is enough for most scenes.
-        backend: None chooses by device; "cpu" or "reference".
+        backend: None chooses by device; "cpu", "cuda" or "reference".
 
     Returns:
         The blended image, float [N, H, W, C].
@@ -244,6 +245,11 @@ def usable_twins(
 ) -> Tensor:
     """The twins given, or those of `tri`; none of a triangle that has an index out of range."""
     vertices = pos.shape[-2]
+    if gpu.runs_on(tri.device):
+        if strict and debugging():
+            refuse_indices(function, tri, vertices)
+        # The GPU is not asked for the bounds: its kernels leave out what does not exist.
+        return built(tri, vertices)[0] if twins is None else twins
     if twins is None or bounds is None:
         twins, bounds = built(tri, vertices)
     lowest, highest = check.numbers(bounds)
@@ -274,7 +280,10 @@ def _pixel_pair_forward(
     boost: float,
     strict: bool,
 ) -> tuple[Tensor, ...]:
-    scene = scene_fields(rast, pos, tri, usable_twins("antialias", pos, tri, twins, bounds, strict))
+    usable = usable_twins("antialias", pos, tri, twins, bounds, strict)
+    if gpu.runs_on(color.device):
+        return (cuda.pixel_pair(cuda.Scene(rast, pos, tri, usable), color),)
+    scene = scene_fields(rast, pos, tri, usable)
     system_memory.require("antialias", color.nbytes, rast.shape[:3])
     image = native.empty(color.shape, color.dtype)
     native.call(_PIXEL_PAIR[0][color.dtype], *scene, color.data_ptr(), image.data_ptr(), color.shape[-1])
@@ -291,7 +300,10 @@ def _outline_forward(
     boost: float,
     intersections: bool,
 ) -> tuple[Tensor, ...]:
-    scene = scene_fields(rast, pos, tri, usable_twins("antialias", pos, tri, twins, bounds, True))
+    usable = usable_twins("antialias", pos, tri, twins, bounds, True)
+    if gpu.runs_on(color.device):
+        return (cuda.outline(cuda.Scene(rast, pos, tri, usable), color, intersections),)
+    scene = scene_fields(rast, pos, tri, usable)
     system_memory.require("antialias", color.nbytes, rast.shape[:3])
     image = native.empty(color.shape, color.dtype)
     bad = native.call(
@@ -332,13 +344,22 @@ def _run_backward(
     color, rast, pos, tri, twins, bounds, boost, _ = inputs
     if d_image is None or not (needs[0] or needs[2]):
         return (None,) * 8
+    usable = usable_twins("antialias", pos, tri, twins, bounds, False)
+    if gpu.runs_on(color.device):
+        given = cuda.Scene(rast, pos, tri, usable), color, d_image, boost
+        wanted = needs[0], needs[2]
+        if options:
+            d_color, d_pos = cuda.outline_backward(*given, bool(options[0]), *wanted)
+        else:
+            d_color, d_pos = cuda.pixel_pair_backward(*given, *wanted)
+        return d_color, None, d_pos, None, None, None, None, None
     wanted = (color.nbytes if needs[0] else 0) + (pos.nbytes if needs[2] else 0)
     system_memory.require("antialias", wanted, rast.shape[:3], "gradients")
     d_color = native.empty(color.shape, color.dtype) if needs[0] else None
     d_pos = native.empty(pos.shape, pos.dtype) if needs[2] else None
     native.call(
         kernels[1][color.dtype],
-        *scene_fields(rast, pos, tri, usable_twins("antialias", pos, tri, twins, bounds, False)),
+        *scene_fields(rast, pos, tri, usable),
         color.data_ptr(),
         d_image.data_ptr(),
         None if d_color is None else d_color.data_ptr(),

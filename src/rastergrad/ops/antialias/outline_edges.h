@@ -37,7 +37,6 @@ template <class T> class OutlineEdges {
   private:
     static constexpr int64_t kChunk = 4096;   // triangles
     static constexpr int64_t kNone = INT64_MAX;
-    static constexpr T kMargin = T(0.25);     // pixels: the reach of a crossing, 1/16, and rounding
     const Scene<T>& s_;
     Vec2<T> half_;
     int64_t tables_;
@@ -140,17 +139,9 @@ template <class T> class OutlineEdges {
     }
 
     void mark(int64_t table, const T* a, const T* b) const {
-        if (!(a[3] > T(0))) { const T* c = a; a = b; b = c; }
-        if (!(a[3] > T(0))) return;
-        const Vec2<T> corner{-half_.x, -half_.y};
-        const Vec4<T> p = seen_from({a[0], a[1], a[2], a[3]}, half_, corner), q = seen_from({b[0], b[1], b[2], b[3]}, half_, corner);
-        const Vec3<T> line = line_through(p, q);
-        const T x0 = p.x / p.w, y0 = p.y / p.w;
-        // The far end; behind the eye it lies at infinity on the screen.
-        const T x1 = q.w > T(0) ? q.x / q.w : direction(line).x * T(1e30), y1 = q.w > T(0) ? q.y / q.w : direction(line).y * T(1e30);
-        // Level lines have no crossing worth the name: then all of the edge's own extent.
-        map_.mark(table, minimum(x0, x1), maximum(x0, x1), minimum(y0, y1), maximum(y0, y1), kMargin, abs_of(line.x) * T(256) > abs_of(line.y),
-                  [=](T y) { return along_at(line, y); });
+        const EdgeExtent<T> e = edge_extent(Vec4<T>{a[0], a[1], a[2], a[3]}, Vec4<T>{b[0], b[1], b[2], b[3]}, half_);
+        if (!e.visible) return;
+        map_.mark(table, e.left, e.right, e.low, e.high, T(kOutlineMargin), e.steep, [&](T y) { return along_at(e.line, y); });
     }
 };
 

@@ -2,54 +2,16 @@
 // The outline rule on the CPU: a mesh and its views for the lane functions of outline.h, and which pairs need asking at all.
 #pragma once
 #include "outline_edges.h"
+#include "outline_mesh.h"
 
 RG_BEGIN
-
-struct MeshTables {
-    const int32_t *tri, *twins;
-    const uint8_t* edges;  // see OutlineEdges
-    RG_FN int32_t corner(int32_t h) const { return tri[h]; }
-    RG_FN int32_t twin(int32_t h) const { return twins[h]; }
-    RG_FN bool ends_at(int32_t h) const { return edges[h / 3] >> (h % 3) & 1; }
-    RG_FN bool adjoins(int32_t t, int32_t other) const {
-        for (int k = 0; k < 3; k++) {
-            const int32_t twin = twins[3 * int64_t(t) + k];
-            if (twin >= 0 && twin / 3 == other) return true;
-        }
-        return false;
-    }
-    // Over an edge at which the surface goes on.
-    RG_FN bool continues_to(int32_t t, int32_t other) const {
-        for (int k = 0; k < 3; k++)
-            if (!(edges[t] >> k & 1) && twins[3 * int64_t(t) + k] / 3 == other) return true;
-        return false;
-    }
-};
-
-// Vertices as seen from a pixel toward the next one in a row, or, turned, in a column.
-template <class T, class F> struct PixelView {
-    const T* pos;
-    Vec2<F> half, origin;
-    bool vertical;
-    RG_FN Vec4<F> at(int32_t v) const {
-        const T* p = pos + 4 * int64_t(v);
-        const Vec4<F> seen = seen_from(Vec4<F>{F(p[0]), F(p[1]), F(p[2]), F(p[3])}, half, origin);
-        return vertical ? turned(seen) : seen;
-    }
-    // Adds what a gradient of at(v) is for the clip-space vertex.
-    RG_FN Vec4<F> adjoint(Vec4<F> d) const { return seen_from_adjoint(half, origin, vertical ? turned(d) : d); }
-};
-template <class View> struct BackView {
-    const View& view;
-    RG_FN auto at(int32_t v) const { return from_second(view.at(v)); }
-};
 
 // A pair that is blended.
 template <class T> struct Blend {
     int64_t row;
     int32_t column;
     Axis axis;
-    T taken0, taken1;          // of the first pixel for the second one's colour, and the other way round
+    Taken<T> taken;
     Found<T> found;            // an outline, or ...
     Meeting<double> meeting;   // ... two surfaces that meet: their depths are too alike for float32
 };
@@ -128,21 +90,9 @@ template <class T> class OutlineRule {
     }
     // What is taken from the two pixels; whether it is anything.
     bool take(Blend<T>& blend) const {
-        const bool vertical = blend.axis == Axis::kVertical;
-        blend.taken0 = blend.taken1 = 0;
-        if (blend.found.what == Between::kOutline) {
-            follow_outline<T>(mesh_, view<T>(blend.axis, blend.row, blend.column), blend.found, vertical,
-                [&](const Piece<T>& piece, const Vec4<T>&, const Vec4<T>&, const Vec3<T>&) {
-                    blend.taken0 += piece.of0.area;
-                    blend.taken1 += piece.of1.area;
-                });
-        } else if (blend.found.what == Between::kMeeting && intersections_) {
-            const PixelView<T, double> exact = view<double>(blend.axis, blend.row, blend.column);
-            if (!find_meeting(mesh_, exact, BackView<PixelView<T, double>>{exact}, blend.found, vertical, blend.meeting)) return false;
-            blend.taken0 = T(blend.meeting.of0.area);
-            blend.taken1 = T(blend.meeting.of1.area);
-        }
-        return is_finite(blend.taken0) && is_finite(blend.taken1) && (blend.taken0 > 0 || blend.taken1 > 0);
+        const auto seen = [&](auto number) { return view<decltype(number)>(blend.axis, blend.row, blend.column); };
+        blend.taken = taken_by<T>(mesh_, seen, blend.found, blend.axis == Axis::kVertical, intersections_, blend.meeting);
+        return takes_anything(blend.taken);
     }
 
   private:

@@ -39,7 +39,7 @@ template <class F> struct Walk {
 // the distance `reach`, which is the goal or a little more. Lost: the origin does not lie on the triangle after all, or there are too
 // many triangles on the way.
 template <class F, class Mesh, class View>
-RG_FN Walk<F> walk(const Mesh& mesh, const View& view, int32_t triangle, int32_t neighbour, F goal, F reach) {
+RG_LONG_FN Walk<F> walk(const Mesh& mesh, const View& view, int32_t triangle, int32_t neighbour, F goal, F reach) {
     Walk<F> w{WalkEnd::kLost, 3 * triangle, -1, -1, -1, {F(0), F(0), F(1)}, 0};
     int32_t vertex[3];
     Vec4<F> p[3];

@@ -2,6 +2,7 @@
 """Which triangles share an edge: built once per index buffer."""
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core import check, native
+from ...core import check, gpu, native
 from ...core.autograd import Primitive
+from . import cuda
 
 # Half-edges are numbered in 32 bits.
 _MOST_TRIANGLES = (2**31 - 1) // 3
@@ -45,6 +47,8 @@ class EdgeTopology:
         """For each triangle the lowest one that it is connected to over edges, int32 [T]; found out when
         asked for, as only `visibility` needs it.
         """
+        if gpu.runs_on(self.twins.device):
+            return cuda.components(self.twins)
         twins = self.twins.cpu()
         components = native.empty(twins.shape[:1], torch.int32)
         native.call(_CONNECT, twins.data_ptr(), components.data_ptr(), twins.shape[0])
@@ -80,7 +84,9 @@ def edge_topology(tri: Tensor) -> EdgeTopology:
     Cost:
         Some 20 ns per triangle on two threads; 12 bytes per triangle to keep. The result does not depend on
         the number of threads. `antialias` without `topology` does the same and remembers the last few
-        results, so this saves only the look-up: a hash of `tri` per call.
+        results, so this saves only the look-up: a hash of `tri` per call. On a GPU, where a hash would have
+        to wait, it knows `tri` again by the tensor itself and its version: pass a topology if another library
+        that shares its memory changes it, or if `tri.data` does.
 
     Source:
         Twin half-edges; Laine et al. 2020, section 3.5, on what they are used for.
@@ -96,7 +102,7 @@ def edge_topology(tri: Tensor) -> EdgeTopology:
         raise ValueError(
             f"edge_topology: `tri` must hold vertex indices; got {check.describe(tri)}, which holds none."
         )
-    if tri.device.type != "cpu":
+    if tri.device.type != "cpu" and not gpu.runs_on(tri.device):
         twins, bounds = _primitive(tri.cpu())
         return EdgeTopology(twins.to(tri.device), bounds)
     return EdgeTopology(*_primitive(tri))
@@ -115,6 +121,8 @@ def remembered(tri: Tensor, vertices: int) -> EdgeTopology:
     and an index buffer that is converted or sliced anew for each call would never be found.
     """
     _check_size("antialias", tri)
+    if gpu.runs_on(tri.device):
+        return _remembered_by_identity(tri, vertices)
     count, threads = tri.shape[0], native.threads()
     key = (native.call(_FINGERPRINT, tri.data_ptr(), count, threads), count, vertices)
     with _lock:
@@ -127,6 +135,25 @@ def remembered(tri: Tensor, vertices: int) -> EdgeTopology:
         _recent[key] = made
         while len(_recent) > _KEPT or (len(_recent) > 1 and _remembered_bytes() > _KEPT_BYTES):
             _recent.popitem(last=False)
+    return made
+
+
+def _remembered_by_identity(tri: Tensor, vertices: int) -> EdgeTopology:
+    """The same on a GPU, whose memory cannot be looked at without waiting: by the tensor and its version."""
+    recording = tri.is_cuda and torch.cuda.is_current_stream_capturing()
+    if tri.is_inference():  # its changes are not counted
+        return EdgeTopology(*_build(tri, vertices))
+    with _lock:
+        for known in _identified:
+            if known.tensor() is tri and known.key == (tri.data_ptr(), tri._version, vertices):
+                return known.topology
+    made = EdgeTopology(*_build(tri, vertices))
+    # What a graph records belongs to the graph.
+    if not recording:
+        key = tri.data_ptr(), tri._version, vertices
+        with _lock:
+            alive = [k for k in _identified if k.tensor() is not None and k.tensor() is not tri]
+            _identified[:] = [*alive[1 - _KEPT :], _Identified(weakref.ref(tri), key, made)]
     return made
 
 
@@ -150,6 +177,18 @@ _KEPT_BYTES = 256 << 20
 _recent: OrderedDict[tuple[int, int, int], EdgeTopology] = OrderedDict()
 _lock = threading.Lock()
 
+
+@dataclass(frozen=True)
+class _Identified:
+    """The topology of a tensor on a GPU as it was at this version."""
+
+    tensor: "weakref.ref[Tensor]"
+    key: tuple[int, int, int]
+    topology: EdgeTopology
+
+
+_identified: list[_Identified] = []
+
 _BUILD = native.kernel("antialias_topology")
 _CONNECT = native.kernel("antialias_components")
 _FINGERPRINT = native.kernel("antialias_fingerprint")
@@ -168,6 +207,8 @@ def _check_size(function: str, tri: Tensor) -> None:
 
 
 def _build(tri: Tensor, vertices: int) -> tuple[Tensor, Tensor]:
+    if gpu.runs_on(tri.device):
+        return cuda.topology(tri, vertices)
     twins = native.empty(tri.shape, torch.int32)
     bounds = torch.empty(2, dtype=torch.int32)
     native.call(

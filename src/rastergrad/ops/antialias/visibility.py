@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core import check, dispatch, native
+from ...core import check, dispatch, gpu, native
 from ...core.autograd import Primitive
-from . import reference_gather
+from . import cuda, reference_gather
 from .topology import EdgeTopology, matching, remembered
 
 _NAME = "antialias"
@@ -89,6 +89,8 @@ def _gather_forward(
     """The sub-samples' colours, and which candidate each one chose."""
     if components is None:
         components = remembered(tri, vertices).components
+    if gpu.runs_on(color.device):
+        return cuda.gather(color, rast, visibility, components, visibility.shape[1] // color.shape[1])
     fine = native.empty((*visibility.shape[:3], color.shape[-1]), color.dtype)
     source = native.empty(visibility.shape[:3], torch.uint8)
     pointers = (x.data_ptr() for x in (color, rast, visibility, components, fine, source))
@@ -104,6 +106,9 @@ def _gather_backward(
     d_fine, _ = grads
     if d_fine is None or not needs[0]:
         return (None,) * 6
+    if gpu.runs_on(color.device):
+        scale = visibility.shape[1] // color.shape[1]
+        return cuda.gather_backward(outputs[1], d_fine, color, scale), *[None] * 5
     d_color = native.empty(color.shape, color.dtype)
     pointers = (x.data_ptr() for x in (outputs[1], d_fine, d_color))
     sizes = _sizes(color, visibility.shape[1] // color.shape[1])
@@ -135,6 +140,8 @@ _AVERAGE_BACKWARD = native.kernels("antialias_average_backward")
 
 
 def _average_forward(fine: Tensor, scale: int) -> tuple[Tensor, ...]:
+    if gpu.runs_on(fine.device):
+        return (cuda.average(fine, scale),)
     images, height, width, channels = fine.shape
     image = native.empty((images, height // scale, width // scale, channels), fine.dtype)
     native.call(
@@ -150,6 +157,8 @@ def _average_backward(
     (d_image,) = grads
     if d_image is None or not needs[0]:
         return (None, None)
+    if gpu.runs_on(fine.device):
+        return cuda.average_backward(fine, d_image, scale), None
     d_fine = native.empty(fine.shape, fine.dtype)
     native.call(
         _AVERAGE_BACKWARD[fine.dtype],
