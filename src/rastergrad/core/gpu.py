@@ -7,10 +7,12 @@ runs the same kernels on a CPU.
 """
 
 import logging
+import os
 import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -47,6 +49,9 @@ class Engine(Protocol):
     def empty(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor: ...
 
 
+_sources: list[Path] = []  # of all modules
+
+
 class Module:
     """One .cu file.
 
@@ -56,6 +61,7 @@ class Module:
 
     def __init__(self, source: Path) -> None:
         self.source = source
+        _sources.append(source)
 
     def on(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "Launcher":
         """For the launches of one operation: kernels for this number type, torch's current stream."""
@@ -152,6 +158,7 @@ class _Cuda:
     def __init__(self) -> None:
         self._kernels: dict[tuple[Path, torch.dtype, int, str], Kernel] = {}
         self._modules: dict[tuple[Path, torch.dtype, int], int] = {}
+        self._compiling: dict[tuple[Path, torch.dtype, tuple[int, int]], Future[bytes]] = {}
         self._processors: dict[int, int] = {}
         self._lock = threading.Lock()
 
@@ -189,13 +196,28 @@ class _Cuda:
             with self._lock:
                 module = self._modules.get((source, dtype, index))
                 if module is None:
-                    module = _native.gpu_load(
-                        index, program(source, dtype, torch.cuda.get_device_capability(index))
-                    )
-                    self._modules[source, dtype, index] = module
+                    program = self._program(source, dtype, torch.cuda.get_device_capability(index))
+                    module = self._modules[source, dtype, index] = _native.gpu_load(index, program)
                 handle, threads, _, _ = _native.gpu_function(index, module, name)
                 found = self._kernels[source, dtype, index, name] = handle, threads
         return found
+
+    def _program(self, source: Path, dtype: torch.dtype, capability: tuple[int, int]) -> bytes:
+        """Who needs one module for a number type will need others: all are compiled at once, by threads, as a
+        program would otherwise wait for one after the other.
+        """
+        if (source, dtype, capability) not in self._compiling:
+            pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="rastergrad-nvrtc")
+            for each in sorted(_sources, key=lambda path: path != source):
+                key = each, dtype, capability
+                if key not in self._compiling:
+                    self._compiling[key] = pool.submit(program, each, dtype, capability)
+            pool.shutdown(wait=False)
+        try:
+            return self._compiling[source, dtype, capability].result()
+        except Exception:
+            del self._compiling[source, dtype, capability]  # the next call may try again
+            raise
 
 
 def program(source: Path, dtype: torch.dtype, capability: tuple[int, int]) -> bytes:
