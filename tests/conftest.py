@@ -4,7 +4,9 @@
 from collections.abc import Iterator
 
 import pytest
+import torch
 
+import rastergrad as rg
 from testing import on_gpu
 
 
@@ -27,5 +29,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True, scope="session")
 def _kernels(request: pytest.FixtureRequest) -> Iterator[None]:
-    with on_gpu.kernels(request.config.getoption("--kernels")):
+    """With a GPU's kernels sums are reproducible and indices are checked, as they always are on a CPU."""
+    which = request.config.getoption("--kernels")
+    if which == "cpu":
         yield
+        return
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    rg.debug(True)
+    with on_gpu.kernels(which):
+        yield
+    rg.debug(False)
+    torch.use_deterministic_algorithms(False)

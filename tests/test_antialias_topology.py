@@ -190,6 +190,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counted
 
 
+@pytest.mark.cpu_kernels("a GPU's memory is not looked at: topologies are known again by tensor and version")
 def test_is_built_once_and_found_again_by_content(builds: list[int]) -> None:
     color, rast, pos, tri = quad()
     pos.requires_grad_()
@@ -199,6 +200,7 @@ def test_is_built_once_and_found_again_by_content(builds: list[int]) -> None:
     assert builds == [2]
 
 
+@pytest.mark.cpu_kernels("a GPU's memory is not looked at: topologies are known again by tensor and version")
 @pytest.mark.parametrize("how", ["in place", "through NumPy", "through .data"])
 def test_a_changed_index_buffer_is_noticed(how: str, builds: list[int]) -> None:
     """The second triangle turns to the other side of the edge: no silhouette any more."""
@@ -215,6 +217,7 @@ def test_a_changed_index_buffer_is_noticed(how: str, builds: list[int]) -> None:
     assert builds == [2, 2]
 
 
+@pytest.mark.cpu_kernels("a GPU's memory is not looked at: topologies are known again by tensor and version")
 def test_remembers_a_few_only(builds: list[int]) -> None:
     color, rast, pos, tri = quad()
     for count in range(1, room._KEPT + 3):

@@ -232,6 +232,7 @@ def test_components_of_known_meshes() -> None:
     assert topology.remembered(bad, 4).components.tolist() == [0, 1, 2]
 
 
+@pytest.mark.cpu_kernels("a GPU's memory is not looked at: topologies are known again by tensor and version")
 def test_components_are_found_once() -> None:
     edges = rg.edge_topology(scenes.sphere(100).tri)
     assert "components" not in edges.__dict__

@@ -9,6 +9,7 @@ import torch
 
 import rastergrad as rg
 from rastergrad.core import gpu
+from rastergrad.core.debug import debugging
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 
@@ -51,6 +52,8 @@ def test_work_goes_to_the_current_stream_and_nothing_waits() -> None:
     torch.cuda.synchronize()
     stream = torch.cuda.Stream()
     torch.cuda.set_sync_debug_mode("error")
+    before = debugging()
+    rg.debug(False)  # which waits
     try:
         with torch.cuda.stream(stream):
             torch.cuda._sleep(200_000_000)
@@ -58,6 +61,7 @@ def test_work_goes_to_the_current_stream_and_nothing_waits() -> None:
             assert not stream.query(), "the work waits behind the sleep"
     finally:
         torch.cuda.set_sync_debug_mode("default")
+        rg.debug(before)
     stream.synchronize()
     assert torch.equal(got[0], want[0])
 
@@ -73,13 +77,15 @@ def test_tensors_on_several_devices_are_refused() -> None:
 def test_debug_names_a_bad_triangle() -> None:
     pos, tri, _ = inputs("cuda")
     tri[7, 2] = 12
-    rg.rasterize(pos, tri, (8, 8))
-    rg.debug(True)
+    before = debugging()
     try:
+        rg.debug(False)
+        rg.rasterize(pos, tri, (8, 8))
+        rg.debug(True)
         with pytest.raises(ValueError, match="in triangle 7"):
             rg.rasterize(pos, tri, (8, 8))
     finally:
-        rg.debug(False)
+        rg.debug(before)
 
 
 def test_first_use_may_be_inside_a_graph() -> None:

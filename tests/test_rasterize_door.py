@@ -222,7 +222,6 @@ def test_everything_at_the_camera():
         ({"db_grad": 1}, TypeError, ["`db_grad`", "True or False", "got 1"]),
         ({"depth_grad": None}, TypeError, ["`depth_grad`", "got None"]),
         ({"backend": "metal"}, ValueError, ["`backend`", "'cpu'", "'metal'"]),
-        ({"backend": "cuda"}, ValueError, ["NVIDIA GPU", "got cpu", ".cuda()"]),
     ],
 )
 @pytest.mark.parametrize("function", [rasterize, depth_layers])
@@ -232,6 +231,14 @@ def test_refusals_say_who_what_and_how(function, change, error, words):
         next(iter(function(**arguments)))
     for word in [f"{function.__name__}:", *words]:
         assert word in str(caught.value)
+
+
+@pytest.mark.cpu_kernels("about tensors that are on no GPU")
+def test_the_cuda_backend_wants_tensors_on_a_gpu():
+    with pytest.raises(
+        ValueError, match=r'backend="cuda" takes tensors on an NVIDIA GPU; got cpu. .*`\.cuda\(\)`'
+    ):
+        rasterize(POS[None], TRI, SIZE, backend="cuda")
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])

@@ -136,7 +136,7 @@ def backward(
     d_out: Tensor,
 ) -> list[Tensor | None]:
     """Gradients of `tex`, `uv`, `uv_da`, `bias` and of each of `levels`, where wanted."""
-    _, boundary_mode, depth, _ = modes
+    filter_mode, boundary_mode, depth, _ = modes
     device, dtype, channels = tex.device, tex.dtype, tex.shape[-1]
     sizes = _sizes(tex, depth)
     # Gradients of a stack's levels go down to the base; those of given levels stay there.
@@ -156,9 +156,10 @@ def backward(
     launch = _BACKWARD.on(device, dtype)
     query = _query(tex, uv, uv_da, bias, stack, levels, modes, False)
     table = [*offsets, *[-1] * (_MOST_LEVELS - len(offsets))]
-    for _ in gpu_sums.passes(sums):
+    nearest = filter_mode == 0
+    for _ in gpu_sums.passes(sums) if sums is not None or not nearest else ():
         launch.over(
-            "texture_backward",
+            "texture_backward_nearest" if nearest else "texture_backward",
             int(uv.shape[:3].numel()),
             *query,
             d_out.data_ptr(),

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Gradients of texture lookups on a GPU. A thread per pixel: those of coordinates and levels are its own, those of texels are added to a
-// buffer that holds all levels, with three channels padded to four so that a texel is one transaction. Then each texel of the base gathers
-// what came to it and, through the averages, to the levels above it.
+// buffer that holds all levels, with three channels padded to four so that a texel is one transaction. Pixels of a warp that look between the
+// same four texels, as all do where a texture is magnified, add up theirs first. Then each texel of the base gathers what came to it and,
+// through the averages, to the levels above it.
 #include "cuda_lookup.h"
 #include "sums.h"
+#include "warp_groups.h"
 
 RG_BEGIN
 
@@ -22,32 +24,43 @@ RG_FN Vec3<Real> zero_unless_finite(Vec3<Real> v) {
     return is_finite(v.x) && is_finite(v.y) && is_finite(v.z) ? v : Vec3<Real>{Real(0), Real(0), Real(0)};
 }
 
-// Where a level's gradients go; null if nowhere.
+// Where a pixel's gradients go in one level.
 struct Receiver {
-    const Sums<Real>& sums;
-    int64_t first, stride;  // elements
-    bool wanted;
+    int64_t first;  // texel of the image of that level; -1: nowhere
+    Texels at;
 };
-RG_FN Receiver receiver_of(const BackwardArgs& a, int k, int64_t image) {
+RG_FN Receiver receiver_of(const BackwardArgs& a, int k, int64_t image, const Texels& at) {
     const Query& q = a.query;
-    const bool wanted = a.d_levels.wanted() && a.offset[k] >= 0;
-    return {a.d_levels, (a.offset[k] + (q.tex_images == 1 ? 0 : image * q.texels_at(k))) * a.stride, a.stride, wanted};
+    if (!a.d_levels.wanted() || a.offset[k] < 0) return {-1, at};
+    return {a.offset[k] + (q.tex_images == 1 ? 0 : image * q.texels_at(k)), at};
 }
 
-// Gradients of four texels, `count` channels from c on. Where a cube's corner has no texel, the three others share.
-RG_FN void give(const Query& q, const Receiver& to, const Texels& at, const Cell<Real> (&d)[4], int64_t c, int count) {
+// Equal for pixels that look between the same four texels. The first of them decides, and whether neighbours coincide at a clamped border;
+// not so across the edges of a cube.
+RG_FN int64_t group_key(const Query& q, const Receiver& to) {
+    if (to.first < 0 || to.at.texel[0] < 0 || q.boundary == kCube) return -1 - lane_number();
+    const int coincide = int(to.at.texel[1] == to.at.texel[0]) | int(to.at.texel[2] == to.at.texel[0]) << 1;
+    return (to.first + int64_t(to.at.texel[0])) * 4 + coincide;
+}
+
+// Adds the gradients of the four texels, channels c to c + 3, for upstream g. Where a cube's corner has no texel, the three others share.
+// Every lane of the warp calls it.
+RG_FN void give(const BackwardArgs& a, const WarpGroups& groups, const Receiver& to, const Real (&g)[4], int64_t c) {
+    const Query& q = a.query;
     Real rows[4][4];
 #pragma unroll
     for (int k = 0; k < 4; k++) {
-        rows[0][k] = d[k].t00;
-        rows[1][k] = d[k].t10;
-        rows[2][k] = d[k].t01;
-        rows[3][k] = d[k].t11;
+        const Cell<Real> d = bilinear_adjoint(to.at.a, to.at.b, g[k]);
+        rows[0][k] = groups.sum(d.t00);
+        rows[1][k] = groups.sum(d.t10);
+        rows[2][k] = groups.sum(d.t01);
+        rows[3][k] = groups.sum(d.t11);
     }
+    if (to.first < 0 || !groups.leads()) return;
     if (q.boundary == kCube) {
 #pragma unroll
         for (int n = 0; n < 4; n++) {
-            if (at.texel[n] >= 0) continue;
+            if (to.at.texel[n] >= 0) continue;
 #pragma unroll
             for (int k = 0; k < 4; k++) {
                 const Real share = average_of_three_adjoint(rows[n][k]);
@@ -59,79 +72,101 @@ RG_FN void give(const Query& q, const Receiver& to, const Texels& at, const Cell
     }
 #pragma unroll
     for (int n = 0; n < 4; n++) {
-        if (at.texel[n] < 0) continue;
-        const int64_t i = to.first + int64_t(at.texel[n]) * to.stride + c;
-        if (to.stride % 4 == 0) {
-            to.sums.add4(i, Vec4<Real>{rows[n][0], rows[n][1], rows[n][2], rows[n][3]});
+        if (to.at.texel[n] < 0) continue;
+        const int64_t i = (to.first + int64_t(to.at.texel[n])) * a.stride + c;
+        if (a.stride % 4 == 0) {
+            a.d_levels.add4(i, Vec4<Real>{rows[n][0], rows[n][1], rows[n][2], rows[n][3]});
         } else {
 #pragma unroll
             for (int k = 0; k < 4; k++)
-                if (k < count) to.sums.add(i + k, rows[n][k]);
+                if (c + k < q.channels) a.d_levels.add(i + k, rows[n][k]);
         }
     }
 }
 
-RG_GLOBAL(texture_backward, 256, BackwardArgs, a) {
+RG_GLOBAL(texture_backward_nearest, 256, BackwardArgs, a) {
     const Query& q = a.query;
     const int64_t pixel = thread_number();
-    if (pixel >= q.images * q.pixels) return;
-    const Real zero(0);
-    const int64_t axes = q.boundary == kCube ? 3 : 2;
     const Real* const d_out = a.d_out + pixel * q.channels;
     bool active = false;
-    for (int64_t c = 0; c < q.channels; c++) active |= d_out[c] != zero;
+    if (pixel < q.images * q.pixels)
+        for (int64_t c = 0; c < q.channels; c++) active |= d_out[c] != Real(0);
+    int64_t texel = -1;
+    if (active) {
+        const Place place = find_place(q, pixel);
+        const int64_t image = q.tex_images == 1 ? 0 : pixel / q.pixels;
+        const Whole found = place.valid ? find_nearest(q, place) : Whole(-1);
+        if (found >= 0) texel = image * q.texels_at(0) + found;
+    }
+    const WarpGroups groups(texel >= 0 ? texel : int64_t(-1 - lane_number()));
+    for (int64_t c = 0; c < q.channels; c++) {
+        const Real total = groups.sum(texel >= 0 ? d_out[c] : Real(0));
+        if (texel >= 0 && groups.leads()) a.d_levels.add(texel * a.stride + c, total);
+    }
+}
+
+RG_GLOBAL(texture_backward, 128, BackwardArgs, a) {
+    const Query& q = a.query;
+    const int64_t pixel = thread_number(), axes = q.boundary == kCube ? 3 : 2;
+    const bool inside = pixel < q.images * q.pixels;
+    const Real zero(0);
+    const Real* const d_out = a.d_out + pixel * q.channels;
+    bool active = false;
+    if (inside)
+        for (int64_t c = 0; c < q.channels; c++) active |= d_out[c] != zero;
     Place place{};
     if (active) {
         place = find_place(q, pixel);
         active = place.valid;
     }
-    if (!active) {
+    if (inside && !active) {
         for (int64_t k = 0; k < axes; k++)
             if (a.d_uv) a.d_uv[axes * pixel + k] = zero;
         for (int64_t k = 0; k < 2 * axes; k++)
             if (a.d_uv_da) a.d_uv_da[2 * axes * pixel + k] = zero;
         if (a.d_bias) a.d_bias[pixel] = zero;
-        return;
     }
-    const int64_t image = q.tex_images == 1 ? 0 : pixel / q.pixels;
-    if (q.filter == kNearest) {
-        const Receiver to = receiver_of(a, 0, image);
-        const Whole texel = find_nearest(q, place);
-        if (to.wanted && texel >= 0)
-            for (int64_t c = 0; c < q.channels; c++) a.d_levels.add(to.first + int64_t(texel) * to.stride + c, d_out[c]);
-        return;
-    }
+    // The same in all lanes, as sums over the warp want it.
+    if (!__any_sync(kWarp, active)) return;
     Footprint h{};
-    if (q.filter >= kLinearMipmapNearest) h = find_footprint(q, place, pixel);
-    const bool mixed = h.f != zero;
-    const Real *const fine = image_of(q, h.low, image), *const coarse = image_of(q, h.high, image);
-    const Receiver to_fine = receiver_of(a, h.low, image), to_coarse = receiver_of(a, h.high, image);
-    const Texels at = find_texels(q, place, h.low);
-    Texels above = at;
-    if (mixed) above = find_texels(q, place, h.high);
-    const bool points = a.d_uv || a.d_uv_da || a.d_bias;
+    Receiver fine{-1, {}}, coarse{-1, {}};
+    const int64_t image = !active || q.tex_images == 1 ? 0 : pixel / q.pixels;
+    if (active) {
+        if (q.filter >= kLinearMipmapNearest) h = find_footprint(q, place, pixel);
+        fine = receiver_of(a, h.low, image, find_texels(q, place, h.low));
+    }
+    const bool mixed = h.f != zero, points = active && (a.d_uv || a.d_uv_da || a.d_bias);
+    if (mixed) coarse = receiver_of(a, h.high, image, find_texels(q, place, h.high));
+    const bool any_mixed = __any_sync(kWarp, mixed);
+    const WarpGroups fine_groups(group_key(q, fine)), coarse_groups(group_key(q, coarse));
     Real slope_s = zero, slope_t = zero, coarser_s = zero, coarser_t = zero, step = zero;
     for (int64_t c = 0; c < q.channels; c += 4) {
-        const int count = int(minimum(q.channels - c, int64_t(4)));
-        Cell<Real> d_fine[4], d_coarse[4];
+        Real g[4], part[4], below[4];
 #pragma unroll
         for (int k = 0; k < 4; k++) {
-            const Real g = k < count ? d_out[c + k] : zero, to_upper = h.f * g;
-            d_fine[k] = bilinear_adjoint(at.a, at.b, g - to_upper);
-            d_coarse[k] = bilinear_adjoint(above.a, above.b, to_upper);
-            if (!points || g == zero) continue;
-            const Cell<Real> t = cell_of(q, fine, at, c + k);
-            slope_s += g * bilinear_slope_s(t, at.b);
-            slope_t += g * bilinear_slope_t(t, at.a);
-            if (!mixed) continue;
-            const Cell<Real> u = cell_of(q, coarse, above, c + k);
-            coarser_s += g * bilinear_slope_s(u, above.b);
-            coarser_t += g * bilinear_slope_t(u, above.a);
-            step += g * (bilinear(u, above.a, above.b) - bilinear(t, at.a, at.b));
+            g[k] = active && c + k < q.channels ? d_out[c + k] : zero;
+            part[k] = g[k] - h.f * g[k];
+            below[k] = zero;
+            if (!points || g[k] == zero) continue;
+            const Cell<Real> t = cell_of(q, image_of(q, h.low, image), fine.at, c + k);
+            slope_s += g[k] * bilinear_slope_s(t, fine.at.b);
+            slope_t += g[k] * bilinear_slope_t(t, fine.at.a);
+            below[k] = bilinear(t, fine.at.a, fine.at.b);
         }
-        if (to_fine.wanted) give(q, to_fine, at, d_fine, c, count);
-        if (to_coarse.wanted && mixed) give(q, to_coarse, above, d_coarse, c, count);
+        if (a.d_levels.wanted()) give(a, fine_groups, fine, part, c);
+        if (!any_mixed) continue;
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            part[k] = h.f * g[k];
+            if (!points || !mixed || g[k] == zero) continue;
+            const Cell<Real> t = cell_of(q, image_of(q, h.high, image), coarse.at, c + k);
+            coarser_s += g[k] * bilinear_slope_s(t, coarse.at.b);
+            coarser_t += g[k] * bilinear_slope_t(t, coarse.at.a);
+            step += g[k] * (bilinear(t, coarse.at.a, coarse.at.b) - below[k]);
+        }
+        if (a.d_levels.wanted()) give(a, coarse_groups, coarse, part, c);
     }
+    if (!active) return;
 
     if (a.d_bias) a.d_bias[pixel] = step;
     Derivatives<Real> d_slopes{zero, zero, zero, zero};

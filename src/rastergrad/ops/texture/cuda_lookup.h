@@ -71,6 +71,9 @@ RG_FN Whole find_nearest(const Query& q, const Place& p) {
     return (face * Whole(q.height) + row.index) * Whole(q.width) + column.index;
 }
 
+// Out of line, as it is long, rare, and asked for eight times.
+RG_OUT_OF_LINE CubeTexel<Real> beyond_edge(CubeFace<Real> face, Real i, Real j, Real size) { return across_edge(face, i, j, size); }
+
 RG_FN Texels find_texels(const Query& q, const Place& p, int k) {
     const Real width = Real(q.width_at(k)), height = Real(q.height_at(k));
     Neighbours<Real> c, r;
@@ -93,7 +96,7 @@ RG_FN Texels find_texels(const Query& q, const Place& p, int k) {
             const bool in_columns = on_axis(i, width), in_rows = on_axis(j, height);
             there = cube ? in_columns || in_rows : in_columns && in_rows;
             if (cube && !(in_columns && in_rows)) {
-                const CubeTexel<Real> across = across_edge(p.cube.face, i, j, width);
+                const CubeTexel<Real> across = beyond_edge(p.cube.face, i, j, width);
                 face = across.face;
                 at_i = across.i;
                 at_j = across.j;
