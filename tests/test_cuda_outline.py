@@ -359,8 +359,8 @@ def test_counts_as_on_the_cpu(kind: str, intersections: bool) -> None:
 
 @pytest.mark.parametrize("intersections", [True, False])
 def test_counts_tell_which_pairs_need_no_walk(intersections: bool) -> None:
-    """Inside of surfaces: none without `intersections`, with it those that have no vertex in common."""
-    _, rast, pos, tri = scene(4, "dense", n=1, size=(80, 100))
+    """Inside of surfaces: any without `intersections`; with it those that have a vertex in common."""
+    _, rast, pos, tri = scene(4, "boxes", n=1, size=(80, 100))
     want = rg.outline_counts(rast, pos, tri, intersections=intersections)
     with emulated():
         assert rg.outline_counts(rast, pos, tri, intersections=intersections) == want
