@@ -79,13 +79,15 @@ def antialias(
 
     Errors:
         TypeError for what is no tensor of the right kind. ValueError for an unknown method, for shapes that
-        do not fit, for a topology of another mesh, and for a vertex index out of range, naming the triangle.
+        do not fit, for a topology of another mesh, and for a vertex index out of range, naming the triangle;
+        on a GPU that is only looked for after `debug(True)`, and such triangles are left out otherwise.
 
     Cost:
         One pass over `color` and `rast`, bound by memory, and work for each pair of pixels that show
         different triangles near an outline; "outline" also looks once at each triangle. `outline_counts`
         counts. A walk ends after 1,024 triangles, and its pair is not blended. Without `topology`: see
-        `edge_topology`. Bitwise deterministic. Does not synchronise. With `visibility`, k^2 times as much
+        `edge_topology`. Bitwise deterministic, the gradient of `pos` on a GPU only under
+        `torch.use_deterministic_algorithms(True)`. Does not synchronise. With `visibility`, k^2 times as much
         work and memory, plus rasterising at k times the resolution.
 
     Source:
