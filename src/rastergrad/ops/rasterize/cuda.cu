@@ -154,7 +154,7 @@ RG_OUT_OF_LINE void draw_clipped(const DrawArgs& a, const Canvas& to, const Real
     for (int k = 2; k < count; k++) draw_or_queue(a, to, points[0].screen, points[k - 1].screen, points[k].screen, triangle, image);
 }
 
-RG_GLOBAL(rasterize_triangles, 128, DrawArgs, a) {
+RG_GLOBAL_SHARING(rasterize_triangles, 128, 5, DrawArgs, a) {
     const int64_t blocks = (a.most_of_image + blockDim.x - 1) / blockDim.x;
     for (int64_t block = blockIdx.x; block < blocks * a.images; block += gridDim.x) {
         const int64_t image = block / blocks, number = (block - image * blocks) * blockDim.x + threadIdx.x;
@@ -220,7 +220,7 @@ RG_FN int64_t entry_of(const Large* queue, int64_t entries, int64_t chunk) {
     return begin;
 }
 
-RG_GLOBAL(rasterize_chunks, 128, DrawArgs, a) {
+RG_GLOBAL_SHARING(rasterize_chunks, 128, 6, DrawArgs, a) {
     const int64_t singles = minimum(int64_t(a.counts->single), a.capacity);
     const int64_t parted = minimum(entries_of(a.counts->parted), a.parted_capacity);
     int64_t chunks = 0;

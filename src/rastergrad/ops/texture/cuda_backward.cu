@@ -105,7 +105,7 @@ RG_GLOBAL(texture_backward_nearest, 256, BackwardArgs, a) {
     }
 }
 
-RG_GLOBAL(texture_backward, 128, BackwardArgs, a) {
+RG_GLOBAL_SHARING(texture_backward, 128, 3, BackwardArgs, a) {
     const Query& q = a.query;
     const int64_t pixel = thread_number(), axes = q.boundary == kCube ? 3 : 2;
     const bool inside = pixel < q.images * q.pixels;
