@@ -223,6 +223,18 @@ def test_triangles_of_more_chunks_than_a_triangle_may_have() -> None:
     assert int(got[0][..., 3].unique().numel()) > 100
 
 
+def test_more_triangles_of_several_chunks_than_a_warp_has_lanes() -> None:
+    """Which of 1,500 triangles a chunk belongs to is searched for 32 ways at a time."""
+    g = torch.Generator().manual_seed(3)
+    centre, reach = torch.rand(1500, 1, 3, generator=g) - 0.5, torch.tensor([1.2, 1.2, 0.1])
+    corners = centre + (torch.rand(1500, 3, 3, generator=g) - 0.5) * reach
+    pos = torch.cat([corners, torch.ones(1500, 3, 1)], -1).reshape(1, -1, 4)
+    tri = torch.arange(4500, dtype=torch.int32).view(1500, 3)
+    want = rg.rasterize(pos, tri, (150, 190))
+    with emulated():
+        assert equal(rg.rasterize(pos, tri, (150, 190)), want)
+
+
 @pytest.mark.parametrize(("single", "parted"), [(1, 1), (7, 3), (40, 1), (0, 0)])
 def test_full_queues(monkeypatch: pytest.MonkeyPatch, single: int, parted: int) -> None:
     """Who finds no room draws by itself."""
