@@ -18,8 +18,9 @@ _BLOCKS_PER_PROCESSOR = 16
 
 
 def _tiny(triangles: int, pixels: int) -> int:
-    """Triangles whose box has no more pixels are drawn by one thread. Where triangles are few, so are threads,
-    and warps share the work better; where they are many, the queue's memory costs more than an idle lane.
+    """Triangles whose box has no more pixels are drawn by one thread. Where triangles are few, so are
+    threads, and warps share the work better; where they are many, the queue's memory costs more than an idle
+    lane.
     """
     return 64 if triangles * 30 > pixels else 16
 
