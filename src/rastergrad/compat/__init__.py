@@ -3,10 +3,12 @@
 
     python -m rastergrad.compat [--device cpu|cuda] SCRIPT [ARGUMENTS...]
 
-runs a program; `install()` makes `import nvdiffrast.torch` find `rastergrad.compat.nvdiffrast` in this
-process. docs/guide/coming-from-nvdiffrast.md.
+runs a program. In a program or notebook of your own, `install()` makes `import nvdiffrast.torch` find
+`rastergrad.compat.nvdiffrast`, and `with cuda_on_cpu():` sends requests for CUDA to the CPU.
+docs/guide/coming-from-nvdiffrast.md.
 """
 
+from .redirect import cuda_on_cpu
 from .registration import install, uninstall
 
-__all__ = ["install", "uninstall"]
+__all__ = ["cuda_on_cpu", "install", "uninstall"]

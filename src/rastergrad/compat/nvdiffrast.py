@@ -46,7 +46,7 @@ __all__ = [  # noqa: RUF022
     "antialias_construct_topology_hash",
 ]
 
-Resolution = Any  # Sequence[int] | np.ndarray
+Resolution = Sequence[int] | np.ndarray[Any, Any]
 Device = torch.device | str | int | None
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -217,7 +217,7 @@ def rasterize(
         "rasterize",
         pos,
         tri,
-        resolution,
+        check.resolution("rasterize", resolution),
         ranges,
         grad_db,
         False,
@@ -253,7 +253,8 @@ class DepthPeeler:
         self._context = _context("DepthPeeler", glctx)
         check.flag("DepthPeeler", "grad_db", grad_db)
         # Converted once, not for each layer.
-        self._scene = pos, check.triangles("DepthPeeler", "tri", tri), resolution, ranges, grad_db
+        tri, size = check.triangles("DepthPeeler", "tri", tri), check.resolution("DepthPeeler", resolution)
+        self._scene = pos, tri, size, ranges, grad_db
         self._state = "new"
         self._key: Tensor | None = None
 
@@ -287,12 +288,12 @@ class DepthPeeler:
                 "DepthPeeler: rasterize_next_layer() works inside the `with` block only: "
                 "`with DepthPeeler(...) as peeler`."
             )
-        pos, tri, resolution, ranges, grad_db = self._scene
+        pos, tri, size, ranges, grad_db = self._scene
         rast, rast_db, self._key = draw(
             "DepthPeeler",
             pos,
             tri,
-            resolution,
+            size,
             ranges,
             grad_db,
             False,

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""Every request for a CUDA device lands on the CPU.
+
+torch's own functions are replaced while it lasts, in all threads and for whoever calls them, and put back.
+`torch.cuda.is_available()` says True. What a tensor says of itself stays true: `x.device` is the CPU and
+`x.is_cuda` is False, as is `torch.device("cuda")`, so that comparisons of devices hold.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import overrides
+from torch.utils import _device
+
+from . import amp, cuda, data, devices, tensors
+from .patches import Patches, Switch
+
+_lock = threading.RLock()
+_patches = Patches()
+_depth = 0
+
+
+def start() -> None:
+    """Begin; each call needs a `stop`."""
+    global _depth
+    with _lock:
+        _depth += 1
+        if _depth > 1:
+            return
+        _fill_caches()
+        try:
+            for room in (tensors, cuda, amp, data, devices):
+                room.patch(_patches)
+        except BaseException:
+            stop()
+            raise
+        Switch.on = True
+
+
+def stop() -> None:
+    """End what the last `start` began."""
+    global _depth
+    with _lock:
+        _depth -= 1
+        if _depth == 0:
+            Switch.on = False
+            _patches.undo()
+
+
+@contextmanager
+def cuda_on_cpu() -> Iterator[None]:
+    """Let every request for a CUDA device land on the CPU, for the time of a `with` block."""
+    start()
+    try:
+        yield
+    finally:
+        stop()
+
+
+def _fill_caches() -> None:
+    """Where torch remembers its own functions by identity, it is to remember the real ones."""
+    _device._device_constructors()
+    overrides.get_ignored_functions()
+    overrides.get_overridable_functions()
+    overrides.get_testing_overrides()
