@@ -6,10 +6,12 @@ torch's own functions are replaced while it lasts, in all threads and for whoeve
 `x.is_cuda` is False, as is `torch.device("cuda")`, so that comparisons of devices hold.
 """
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import overrides
 from torch.utils import _device
 
@@ -46,6 +48,7 @@ def stop() -> None:
         if _depth == 0:
             Switch.on = False
             _patches.undo()
+            _empty_caches()
 
 
 @contextmanager
@@ -64,3 +67,14 @@ def _fill_caches() -> None:
     overrides.get_ignored_functions()
     overrides.get_overridable_functions()
     overrides.get_testing_overrides()
+
+
+def _empty_caches() -> None:
+    """torch.compile takes its tables when it is first used, and that may have been now."""
+    rules = sys.modules.get("torch._dynamo.trace_rules")
+    if rules is None:
+        return
+    torch.compiler.reset()
+    for value in vars(rules).values():
+        if hasattr(value, "cache_clear"):
+            value.cache_clear()

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from .devices import means_cuda
 from .patches import Patches
 from .streams import STREAM, Context, Event, Stream
 
@@ -114,6 +115,12 @@ _RANDOM: dict[str, Callable[..., Any]] = {
     "set_rng_state_all": lambda original, new_states: torch.default_generator.set_state(new_states[0]),
 }
 
+
+def _forked(original: Callable[..., Any], devices: Any = None, enabled: bool = True, **_: Any) -> Any:
+    """The CPU's is put back in any case."""
+    return original((), enabled)
+
+
 # ---- graphs ------------------------------------------------------------------------------------------------
 
 
@@ -127,6 +134,10 @@ def _no_graph(*_: Any, **__: Any) -> None:
         "torch.cuda.CUDAGraph: what a CPU does cannot be recorded. Call the steps themselves, "
         "or torch.cuda.make_graphed_callables, which returns them as they are."
     )
+
+
+def _module(original: Callable[..., Any], device: Any = None) -> Any:
+    return torch.cuda if means_cuda(device) else original(device)
 
 
 # ---- patching ----------------------------------------------------------------------------------------------
@@ -155,6 +166,8 @@ def patch(patches: Patches) -> None:
         everywhere(name, lambda owner, called, around=around: patches.wrap(owner, called, around))
     for name, stand_in in _CLASSES.items():
         everywhere(name, lambda owner, called, stand_in=stand_in: patches.set(owner, called, stand_in))
+    patches.wrap(torch.random, "fork_rng", _forked)
+    patches.wrap(torch, "get_device_module", _module)
     patches.set(torch.cuda, "CUDAGraph", _no_graph)
     patches.set(torch.cuda, "default_generators", (torch.default_generator,))
     for name in ("range_push", "range_pop", "range_start", "range_end", "mark"):

@@ -66,8 +66,8 @@ def _made(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def _viewed(original: Callable[..., Tensor], source: Any, *args: Any, **kwargs: Any) -> Tensor:
-    asked = means_cuda(kwargs.get("device")) or any(means_cuda(x) for x in args)
-    made = _made(original, source, *(landed(x) for x in args), **kwargs)
+    asked = means_cuda(kwargs.get("device"))
+    made = _made(original, source, *args, **kwargs)
     return _moved(source, made) if asked else made
 
 
