@@ -19,7 +19,7 @@ def main() -> None:
     pos = torch.tensor([[[-1.0, -1, 0, 1], [3, -1, 0, 1], [-1, 3, 0, 1]]]).share_memory_()
     images = torch.zeros(1, 4, 4, 4).share_memory_()
     mp.spawn(draw, (pos, images), nprocs=1)
-    print(f"{int(images[..., 3].sum())} pixels, {sys.argv[1:]}")
+    sys.stdout.write(f"{int(images[..., 3].sum())} pixels, {sys.argv[1:]}\n")
 
 
 if __name__ == "__main__":

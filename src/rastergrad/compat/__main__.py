@@ -14,8 +14,8 @@ def main() -> None:
     """Read the options, say in one line what holds, run the program."""
     parser = argparse.ArgumentParser(
         prog="python -m rastergrad.compat",
-        description="Run a program that was written for nvdiffrast, unchanged. Where torch sees no GPU, or with "
-        "--device cpu, every request for a CUDA device lands on the CPU.",
+        description="Run a program that was written for nvdiffrast, unchanged. Where torch sees no GPU, "
+        "or with --device cpu, every request for a CUDA device lands on the CPU.",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if torch sees a GPU")
     parser.add_argument("-m", dest="module", nargs=argparse.REMAINDER, help="run a module instead of a file")

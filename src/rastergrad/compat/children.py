@@ -24,8 +24,8 @@ def follow(redirected: bool) -> None:
 
 
 def begin(redirected: bool) -> None:
-    """nvdiffrast is rastergrad, and if so wanted CUDA is the CPU, to the end of this process and in those that
-    it starts.
+    """nvdiffrast is rastergrad, and with `redirected` CUDA is the CPU, to the end of this process and in all
+    that it starts.
     """
     install(replace=True)
     if redirected:
