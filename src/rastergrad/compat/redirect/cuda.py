@@ -164,14 +164,15 @@ def patch(patches: Patches) -> None:
         )
     for name, around in {**_RANDOM, "make_graphed_callables": _graphed, "graph": _no_graph}.items():
         everywhere(name, lambda owner, called, around=around: patches.wrap(owner, called, around))
-    for name, stand_in in _CLASSES.items():
-        everywhere(name, lambda owner, called, stand_in=stand_in: patches.set(owner, called, stand_in))
+    for name, kind in _CLASSES.items():
+        own = type(name, (kind,), {"__doc__": kind.__doc__})
+        everywhere(name, lambda owner, called, own=own: patches.stand_in(owner, called, own))
     patches.wrap(torch.random, "fork_rng", _forked)
     patches.wrap(torch, "get_device_module", _module)
-    patches.set(torch.cuda, "CUDAGraph", _no_graph)
+    everywhere("CUDAGraph", lambda owner, called: patches.wrap(owner, called, _no_graph))
     patches.set(torch.cuda, "default_generators", (torch.default_generator,))
     for name in ("range_push", "range_pop", "range_start", "range_end", "mark"):
         patches.wrap(torch.cuda.nvtx, name, lambda *_, **__: 0)
-    patches.set(torch.cuda.nvtx, "range", Context)
+    patches.stand_in(torch.cuda.nvtx, "range", type("range", (Context,), {}))
     for name in ("start", "stop", "init"):
         patches.wrap(torch.cuda.profiler, name, lambda *_, **__: None)

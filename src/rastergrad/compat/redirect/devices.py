@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Which requests mean CUDA, and the two classes that make something of a device's name."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ class _StandIn(type):
     """
 
     real: type
+    make: Callable[..., Any]
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         return cls.make(*args, **kwargs) if Switch.on else cls.real(*args, **kwargs)
@@ -52,26 +54,18 @@ class _StandIn(type):
         return getattr(cls.real, name)
 
 
-class _Device(metaclass=_StandIn):
-    real = RealDevice
-
-    @staticmethod
-    def make(*args: Any, **kwargs: Any) -> torch.device:
-        named = args[0] if args else kwargs.get("type", kwargs.get("device"))
-        return CPU if means_cuda(named) else RealDevice(*args, **kwargs)
+def _device(*args: Any, **kwargs: Any) -> torch.device:
+    named = args[0] if args else kwargs.get("type", kwargs.get("device"))
+    return CPU if means_cuda(named) else RealDevice(*args, **kwargs)
 
 
-class _Generator(metaclass=_StandIn):
-    real = _RealGenerator
-
-    @staticmethod
-    def make(device: Any = "cpu") -> torch.Generator:
-        return _RealGenerator(device=landed(device))
+def _generator(device: Any = "cpu") -> torch.Generator:
+    return _RealGenerator(device=landed(device))
 
 
 def patch(patches: Patches) -> None:
     """torch.device, torch.Generator."""
-    for name, stand_in in (("device", _Device), ("Generator", _Generator)):
-        # A pickled device refers to its class by these.
-        stand_in.__module__, stand_in.__name__, stand_in.__qualname__ = "torch", name, name
-        patches.set(torch, name, stand_in)
+    for name, make in (("device", _device), ("Generator", _generator)):
+        # A pickled device refers to its class by module and name.
+        members = {"__module__": "torch", "real": getattr(torch, name), "make": staticmethod(make)}
+        patches.stand_in(torch, name, _StandIn(name, (), members))

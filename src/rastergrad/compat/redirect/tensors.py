@@ -104,9 +104,10 @@ def _cpu(original: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) 
 def _type(original: Callable[..., Any], x: Tensor, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
     if dtype is None:
         return original(x)
-    wanted = on_cpu(dtype)
-    arrived = original(x, wanted, *args, **kwargs)
-    return arrived if wanted is dtype else _moved(x, arrived)
+    arrived = original(x, on_cpu(dtype), *args, **kwargs)
+    # torch.cuda.FloatTensor is torch.FloatTensor now, so that any of these classes may mean a GPU.
+    asked = "torch.cuda." in dtype if isinstance(dtype, str) else not isinstance(dtype, torch.dtype)
+    return _moved(x, arrived) if asked else arrived
 
 
 def _module_to(original: Callable[..., Any], module: Any, *args: Any, **kwargs: Any) -> Any:
