@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The rows of the GPU table: what is run, on which inputs, and the fewest bytes it could move."""
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -31,12 +32,22 @@ class Pass:
     whole: bool = False  # `run` contains its own backward pass
 
 
-class Inputs:
-    """A sphere over 60 % of the frame, as `benchmarks.scene` has it, on any device."""
+#: Radii of the triangles of a soup, the image being 2 wide; the names are those of scenes.
+SOUPS = {
+    "soup of large triangles": (0.06, 0.15),
+    "soup below a pixel": (0.0002, 0.001),
+    "soup of all sizes": (0.0005, 1.0),
+}
 
-    def __init__(self, triangles: int, size: int, batch: int, device: str) -> None:
+
+class Inputs:
+    """A sphere over 60 % of the frame, or a soup, as `benchmarks.scene` has them, on any device."""
+
+    def __init__(self, triangles: int, size: int, batch: int, device: str, kind: str = "sphere") -> None:
         self.size, self.batch, self.device = size, batch, device
-        mesh = scenes.sphere(triangles)
+        soup = SOUPS.get(kind)
+        mesh = scenes.sphere(triangles) if soup is None else scenes.soup(triangles, soup, seed=1)
+        view = camera() if soup is None else torch.eye(4)
         generator = torch.Generator().manual_seed(triangles)
         self.world = mesh.pos.to(device)
         # Batches see the sphere a little turned each time.
@@ -44,8 +55,8 @@ class Inputs:
         turns = torch.eye(4).repeat(batch, 1, 1)
         turns[:, 0, 0] = turns[:, 2, 2] = angles.cos()
         turns[:, 0, 2], turns[:, 2, 0] = angles.sin(), -angles.sin()
-        self.clip_from_world = (camera() @ turns).to(device)
-        self.pos = scenes.transform(mesh.pos, camera() @ turns).contiguous().to(device)
+        self.clip_from_world = (view @ turns).to(device)
+        self.pos = scenes.transform(mesh.pos, view @ turns).contiguous().to(device)
         self.tri = mesh.tri.to(device)
         self.uv = mesh.uv[None].contiguous().to(device)
         self.tex = torch.rand(1, TEXTURE_SIDE, TEXTURE_SIDE, 3, generator=generator).to(device)
@@ -54,9 +65,18 @@ class Inputs:
         self.pixels = batch * size * size
         self.mesh_bytes = self.pos.nbytes + self.tri.nbytes
 
+    def double(self) -> "Inputs":
+        """The same scene in float64; what pixels show stays as float32 found it."""
+        twin = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor) and value.is_floating_point():
+                setattr(twin, name, value.double())
+        return twin
+
     def attributes(self, channels: int) -> Tensor:
         generator = torch.Generator().manual_seed(channels)
-        return torch.rand(1, self.pos.shape[1], channels, generator=generator).to(self.device)
+        attr = torch.rand(1, self.pos.shape[1], channels, generator=generator)
+        return attr.to(self.device, self.pos.dtype)
 
 
 def leaf(x: Tensor) -> Tensor:
@@ -124,7 +144,7 @@ def step(x: Inputs, wanted_ms: float | None = None) -> Pass:
     """
     world, tex = leaf(x.world), leaf(x.tex)
     size = (x.size, x.size)
-    target = torch.zeros(x.batch, *size, 3, device=x.device)
+    target = torch.zeros(x.batch, *size, 3, device=x.device, dtype=tex.dtype)
 
     def run() -> tuple[Tensor, ...]:
         pos = scenes.transform(world, x.clip_from_world)

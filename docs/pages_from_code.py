@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Pages that are made from code: one for each script in examples/, and the tables and charts of benchmarks.
 
-`python -m docs.pages_from_code` brings the table in README.md and the charts in docs/images up to date with
-benchmarks/results/*.json.
+`python -m docs.pages_from_code` brings the tables in README.md and docs/guide/gpu.md and the charts in
+docs/images up to date with benchmarks/results/*.json.
 """
 
 import ast
@@ -16,6 +16,8 @@ from typing import Any
 from benchmarks import charts
 from benchmarks.gradient_truth.methods import METHODS
 from testing.instructions import SIDE as COUNTED_SIDE
+
+from . import gpu_tables
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -242,16 +244,25 @@ def _densities(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def with_table(text: str, table: str) -> str:
+def with_table(text: str, table: str, markers: tuple[str, str] = (BEGIN, END)) -> str:
     """A text whose part between the two markers is the table."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table}{END}{after}"
+    begin, end = markers
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{table}{end}{after}"
+
+
+#: Pages with a table in them, what makes it, and the markers around it.
+TABLES = {
+    "README.md": (short_table, (BEGIN, END)),
+    "docs/guide/gpu.md": (gpu_tables.gpu_table, gpu_tables.MARKERS),
+}
 
 
 def main() -> None:
-    readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(encoding="utf-8"), short_table()), encoding="utf-8")
+    for name, (table, markers) in TABLES.items():
+        page = ROOT / name
+        page.write_text(with_table(page.read_text(encoding="utf-8"), table(), markers), encoding="utf-8")
     for name, chart in chart_files().items():
         (IMAGES / name).write_text(chart, encoding="utf-8")
 

@@ -47,11 +47,17 @@ def test_kernels_take_no_more_of_a_gpu_than_recorded(compiled: list[gpu_resource
     assert grown == {}
 
 
+#: Around the call that clips a triangle, which few threads reach.
+SPILLS_WHERE_RARE = {"rasterize_triangles": 40}
+
+
 def test_float32_kernels_do_not_spill_on_data_centre_gpus(compiled: list[gpu_resources.Compiled]) -> None:
     spilling = [
         (c.module, c.architecture, name, spilled)
         for c in compiled
         for name, (_, spilled) in c.kernels.items()
-        if c.number == "float" and c.architecture in (80, 90, 100) and spilled
+        if c.number == "float"
+        and c.architecture in (80, 90, 100)
+        and spilled > SPILLS_WHERE_RARE.get(name, 0)
     ]
     assert spilling == []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import rastergrad as rg
-from docs import pages_from_code
+from docs import gpu_tables, pages_from_code
 from docs.docstrings import converted
 from rastergrad.cli import main
 from rastergrad.demo import cube
@@ -220,10 +220,39 @@ def test_changes_of_single_pixels_make_that_of_the_image(method: str) -> None:
 # ---- what is made from code --------------------------------------------------------------------------------
 
 
-def test_the_readme_s_table_is_that_of_the_results() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    made = pages_from_code.with_table(text, pages_from_code.short_table())
+@pytest.mark.parametrize("name", pages_from_code.TABLES)
+def test_tables_in_pages_are_those_of_the_results(name: str) -> None:
+    table, markers = pages_from_code.TABLES[name]
+    text = (ROOT / name).read_text(encoding="utf-8")
+    made = pages_from_code.with_table(text, table(), markers)
     assert made == text, "run `python -m docs.pages_from_code`"
+
+
+def test_a_gpu_s_table_has_what_was_measured(tmp_path: Path) -> None:
+    assert "python -m benchmarks.gpu" in gpu_tables.gpu_table(tmp_path)
+    common = {"name": "rasterize", "ms": 0.0751, "of_copy": 0.112, "scene": "sphere", "triangles": 100_000}
+    rows = [
+        {**common, "size": 1024, "batch": 1, "backward_ms": 0.5, "backward_of_copy": 0.25},
+        {**common, "size": 2048, "batch": 16, "ms": 1.5},
+        {
+            "name": "texture",
+            "error": "RuntimeError",
+            "scene": "sphere",
+            "triangles": 7,
+            "size": 1024,
+            "batch": 1,
+        },
+    ]
+    content = {
+        "gpu": {"name": "GPU X", "torch": "9.9", "nvrtc": [13, 0]},
+        "compile": {"programs": 12, "first_use_s": 0.318, "cached_start_s": 0.042, "cores": 16},
+        "time": {"copy_gb_per_s": 4240, "rows": rows},
+    }
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    text = gpu_tables.gpu_table(tmp_path)
+    assert "GPU X, torch 9.9, NVRTC 13.0; a large copy runs at 4,240 GB/s" in text
+    assert "| triangles | 100,000 |\n|---|---:|\n| rasterize | 0.0751 / 0.5 (11%, 25%) |\n" in text
+    assert "| sphere, 100,000 triangles | 16 x 2048² | 1.5 |  |\n" in text
 
 
 def test_a_table_takes_its_place_in_a_text() -> None:

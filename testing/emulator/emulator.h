@@ -204,6 +204,7 @@ extern "C" const char* emulator_launch(const emulator::Entry* entry, const int64
 #define RG_CHECK_ALIGNED(P) ((reinterpret_cast<uintptr_t>(P) & 15) ? ::emulator::fail("a misaligned access of 16 bytes") : void())
 // Of its own section, so that each block finds it as a GPU leaves it: full of something else.
 #define RG_SHARED static __attribute__((section("emulated_shared")))
+#define RG_GLOBAL_SHARING(NAME, THREADS, BLOCKS, ARGS, A) RG_GLOBAL(NAME, THREADS, ARGS, A)
 #define RG_GLOBAL(NAME, THREADS, ARGS, A)                                                                       \
     static void NAME##_body(const ARGS& A);                                                                     \
     extern "C" const ::emulator::Entry NAME##_entry;                                                            \

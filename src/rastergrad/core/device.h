@@ -15,6 +15,9 @@
 #define RG_OUT_OF_LINE __noinline__
 // __grid_constant__: fields that are indexed by a variable are read where they lie.
 #define RG_GLOBAL(NAME, THREADS, ARGS, A) extern "C" __global__ void __launch_bounds__(THREADS) NAME(const __grid_constant__ ARGS A)
+// At least BLOCKS blocks at a time on a processor: for the few kernels whose registers the compiler would otherwise spill too early.
+#define RG_GLOBAL_SHARING(NAME, THREADS, BLOCKS, ARGS, A) \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) NAME(const __grid_constant__ ARGS A)
 #endif
 
 RG_BEGIN

@@ -21,8 +21,9 @@ MemoryUse memory_use() noexcept;
 // A block for the length of a scope.
 template <class T> class Block {
   public:
-    explicit Block(size_t count) : bytes_(count * sizeof(T)), data_(count ? static_cast<T*>(take_block(bytes_)) : nullptr) {}
-    ~Block() { if (data_) give_block(data_, bytes_); }
+    // Always inlined: a copy of its own would be shared by the kernels of all instruction sets.
+    [[gnu::always_inline]] explicit Block(size_t count) : bytes_(count * sizeof(T)), data_(count ? static_cast<T*>(take_block(bytes_)) : nullptr) {}
+    [[gnu::always_inline]] ~Block() { if (data_) give_block(data_, bytes_); }
     Block(const Block&) = delete;
     Block& operator=(const Block&) = delete;
     T* data() { return data_; }

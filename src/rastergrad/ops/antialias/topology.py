@@ -49,10 +49,12 @@ class EdgeTopology:
         """
         if gpu.runs_on(self.twins.device):
             return cuda.components(self.twins)
-        twins = self.twins.cpu()
-        components = native.empty(twins.shape[:1], torch.int32)
-        native.call(_CONNECT, twins.data_ptr(), components.data_ptr(), twins.shape[0])
-        return components.to(self.twins.device)
+        if self.twins.device.type != "cpu":
+            return EdgeTopology(self.twins.cpu(), self.bounds).components.to(self.twins.device)
+        # No operation of torch: inside functorch its result would have no memory to point at.
+        components = native.empty(self.twins.shape[:1], torch.int32)
+        native.call(_CONNECT, self.twins.data_ptr(), components.data_ptr(), self.twins.shape[0])
+        return components
 
     @property
     def nbytes(self) -> int:

@@ -177,11 +177,17 @@ template <class T> class Pairs {
     QuadMask<T>* mask_;
 };
 
-// work(V{}, blocks): with four channels at a time, or sixteen in one block, two, or (0) any number of them. The latter always for float64:
-// each variant takes its share of the wheel, three times over.
+// Old processors get one variant for all numbers of blocks, as float64 does: each takes its share of the wheel.
+#if defined(__SSE4_2__) && !defined(__AVX__)
+constexpr bool kVariantsByBlocks = false;
+#else
+constexpr bool kVariantsByBlocks = true;
+#endif
+
+// work(V{}, blocks): with four channels at a time, or sixteen in one block, two, or (0) any number of them.
 template <class T, class Work> RG_FN void with_channels(int64_t channels, Work&& work) {
     if (channels <= 4) return work(Quad<T>(T(0)), std::integral_constant<int, 1>());
-    if constexpr (sizeof(T) == sizeof(double)) return work(Lanes<T>(T(0)), std::integral_constant<int, 0>());
+    if constexpr (sizeof(T) == sizeof(double) || !kVariantsByBlocks) return work(Lanes<T>(T(0)), std::integral_constant<int, 0>());
     else if (channels <= kLanes) work(Lanes<T>(T(0)), std::integral_constant<int, 1>());
     else if (channels <= 2 * kLanes) work(Lanes<T>(T(0)), std::integral_constant<int, 2>());
     else work(Lanes<T>(T(0)), std::integral_constant<int, 0>());

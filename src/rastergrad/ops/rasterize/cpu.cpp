@@ -111,8 +111,7 @@ template <class T> class ImageJob {
                 } else {
                     paint_tile<T, false>(scene_, bench.all(), bench.workers(), t, tile, nullptr);
                 }
-                if (to_.stream && to_.whole) shade_tile<true>(scene_, pixels, to_, tile, i0, j0);
-                else shade_tile<false>(scene_, pixels, to_, tile, i0, j0);
+                shade(pixels, tile, i0, j0);
             }
             stream_fence();
         });
@@ -120,6 +119,14 @@ template <class T> class ImageJob {
     }
 
   private:
+    void shade(const PixelGrid<T>& pixels, const Tile& tile, int32_t i0, int32_t j0) {
+        // A variant for whole lines, but not of float64: it would take its share of the wheel.
+        if constexpr (sizeof(T) == sizeof(float)) {
+            if (to_.stream && to_.whole) return shade_tile<true>(scene_, pixels, to_, tile, i0, j0);
+        }
+        shade_tile<false>(scene_, pixels, to_, tile, i0, j0);
+    }
+
     ScreenSize size_;
     TileGrid grid_;
     int64_t threads_;

@@ -28,6 +28,7 @@ struct alignas(16) Large {
 // How full the queues are. `parted`: entries in the lower 28 bits, their chunks above.
 struct Counts { Word single, parted; };
 constexpr int kEntryBits = 28;
+RG_FN int64_t entries_of(Word parted) { return int64_t(parted & ((Word(1) << kEntryBits) - 1)); }
 constexpr int64_t kMostChunks = 255;  // of one triangle: 2^28 entries have fewer than 2^36
 constexpr int32_t kChunkSide = 64;    // of the smallest chunk, and of what an Edge serves
 
@@ -130,11 +131,13 @@ RG_FN void draw_or_queue(const DrawArgs& a, const Canvas& to, const ScreenVertex
                 return;
             }
         } else {
-            const Word before = atomicAdd(&a.counts->parted, Word(chunks.count()) << kEntryBits | 1);
-            const Word entry = before & ((Word(1) << kEntryBits) - 1);
-            if (int64_t(entry) < a.parted_capacity) {
-                a.parted[entry] = {{p, q, r}, triangle, image, int64_t(before >> kEntryBits)};
-                return;
+            // Once the queue is full nobody counts on: the entries could reach the chunks' bits.
+            if (entries_of(*static_cast<const volatile Word*>(&a.counts->parted)) < a.parted_capacity) {
+                const Word before = atomicAdd(&a.counts->parted, Word(chunks.count()) << kEntryBits | 1);
+                if (entries_of(before) < a.parted_capacity) {
+                    a.parted[entries_of(before)] = {{p, q, r}, triangle, image, int64_t(before >> kEntryBits)};
+                    return;
+                }
             }
         }
     }
@@ -151,7 +154,7 @@ RG_OUT_OF_LINE void draw_clipped(const DrawArgs& a, const Canvas& to, const Real
     for (int k = 2; k < count; k++) draw_or_queue(a, to, points[0].screen, points[k - 1].screen, points[k].screen, triangle, image);
 }
 
-RG_GLOBAL(rasterize_triangles, 128, DrawArgs, a) {
+RG_GLOBAL_SHARING(rasterize_triangles, 128, 5, DrawArgs, a) {
     const int64_t blocks = (a.most_of_image + blockDim.x - 1) / blockDim.x;
     for (int64_t block = blockIdx.x; block < blocks * a.images; block += gridDim.x) {
         const int64_t image = block / blocks, number = (block - image * blocks) * blockDim.x + threadIdx.x;
@@ -217,9 +220,9 @@ RG_FN int64_t entry_of(const Large* queue, int64_t entries, int64_t chunk) {
     return begin;
 }
 
-RG_GLOBAL(rasterize_chunks, 128, DrawArgs, a) {
+RG_GLOBAL_SHARING(rasterize_chunks, 128, 6, DrawArgs, a) {
     const int64_t singles = minimum(int64_t(a.counts->single), a.capacity);
-    const int64_t parted = minimum(int64_t(a.counts->parted & ((Word(1) << kEntryBits) - 1)), a.parted_capacity);
+    const int64_t parted = minimum(entries_of(a.counts->parted), a.parted_capacity);
     int64_t chunks = 0;
     if (parted) {
         const Large& last = a.parted[parted - 1];

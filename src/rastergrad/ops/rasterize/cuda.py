@@ -14,9 +14,15 @@ _TILE_X, _TILE_Y = 32, 8  # of a block
 _VERTEX_BYTES, _LARGE_BYTES = 16, 64
 # Entries of the queues, within which most scenes stay; beyond, threads draw by themselves.
 _MOST_SINGLE, _MOST_PARTED = 1 << 21, 1 << 19
-# Triangles whose box has no more pixels are drawn by one thread.
-_TINY = 32
 _BLOCKS_PER_PROCESSOR = 16
+
+
+def _tiny(triangles: int, pixels: int) -> int:
+    """Triangles whose box has no more pixels are drawn by one thread. Where triangles are few, so are
+    threads, and warps share the work better; where they are many, the queue's memory costs more than an idle
+    lane.
+    """
+    return 64 if triangles * 30 > pixels else 16
 
 
 def _tiles(images: int, height: int, width: int) -> tuple[int, int, int]:
@@ -73,7 +79,7 @@ def forward(
         most,
         single,
         parted,
-        _TINY,
+        _tiny(images * most, pixels),
     )
     launch = _FORWARD.on(device, dtype)
     everywhere = gpu.processors(device) * _BLOCKS_PER_PROCESSOR

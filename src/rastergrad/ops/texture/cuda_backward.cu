@@ -105,7 +105,7 @@ RG_GLOBAL(texture_backward_nearest, 256, BackwardArgs, a) {
     }
 }
 
-RG_GLOBAL(texture_backward, 128, BackwardArgs, a) {
+RG_GLOBAL_SHARING(texture_backward, 128, 3, BackwardArgs, a) {
     const Query& q = a.query;
     const int64_t pixel = thread_number(), axes = q.boundary == kCube ? 3 : 2;
     const bool inside = pixel < q.images * q.pixels;
@@ -224,8 +224,7 @@ RG_GLOBAL(texture_gather, 256, GatherArgs, a) {
     Real d(0);
     for (int k = int(a.depth); k >= 1; k--) {
         const int64_t h = maximum(a.height >> k, int64_t(1)), w = maximum(a.width >> k, int64_t(1));
-        const int64_t i = minimum(x >> (k - 1), w - 1), j = minimum(y >> (k - 1), h - 1);
-        const Real own = a.d_levels[(a.offset[k] + (plane * h + j) * w + i) * a.stride + c];
+        const Real own = a.d_levels[(a.offset[k] + (plane * h + (y >> (k - 1))) * w + (x >> (k - 1))) * a.stride + c];
         // Texels of level k that the average above took: four, or two along a side that is down to one.
         const bool both = (a.height >> k) > 1 && (a.width >> k) > 1;
         d = k == int(a.depth) ? own : own + (both ? average_of_four_adjoint(d) : average_of_two_adjoint(d));

@@ -71,7 +71,8 @@ def texture(
 
     Cost:
         One pass over the pixels forward. Backward sums texels in bands that fit the cache, in a fixed order:
-        bitwise deterministic. Averaging levels costs a pass over `tex`; `build_mipmaps` saves it.
+        bitwise deterministic; on a GPU under `torch.use_deterministic_algorithms(True)`. Averaging levels
+        costs a pass over `tex`; `build_mipmaps` saves it. Does not synchronise.
 
     Source:
         Laine et al. 2020, section 3.4; Williams 1983 for trilinear filtering.
