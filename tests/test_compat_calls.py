@@ -48,6 +48,23 @@ def test_rasterize_is_ours_without_depth_gradient_or_gate() -> None:
     assert not bool(d_pos[..., 2].any())
 
 
+def test_pixels_won_by_rounding_count_in_gradients() -> None:
+    """As in the reference; `rastergrad.rasterize` leaves them out. The lower edge lies 1/1000 pixel above the
+    centres of row 4, and vertices snap to 1/256.
+    """
+    corners = torch.tensor([[2, 4.501], [14, 4.501], [8, 12]]) / 8 - 1
+    pos = torch.cat([corners, torch.zeros(3, 1), torch.ones(3, 1)], -1)[None].requires_grad_()
+    tri = torch.tensor([[0, 1, 2]])
+    ours, _ = rg.rasterize(pos, tri, (16, 16))
+    rast, _ = dr.rasterize(CTX, pos, tri, (16, 16))
+    with dr.DepthPeeler(CTX, pos, tri, (16, 16)) as peeler:
+        layer, _ = peeler.rasterize_next_layer()
+    layers = [rast, layer, ours]
+    assert all(int((rast[0, 4, :, 3] > 0).sum()) > 8 for rast in layers)
+    grads = [torch.autograd.grad(rast[0, 4, :, 0].sum(), pos)[0] for rast in layers]
+    assert [bool(g.any()) for g in grads] == [True, True, False]
+
+
 def test_rasterize_by_position_and_by_keyword() -> None:
     """rasterize: "Positional and keyword (`pos=`, `tri=`, `resolution=`, `ranges=`, `grad_db=`)"."""
     pos, tri = grid(3)

@@ -17,6 +17,12 @@ def test_all_comparisons(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines()[-1] == "361 comparisons, 0 failures"
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch sees")
+def test_all_comparisons_on_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    assert golden.loader().run(dr, dr.RasterizeCudaContext(), device="cuda") == []
+    assert capsys.readouterr().out.splitlines()[-1] == "361 comparisons, 0 failures"
+
+
 def test_triangle_ids_are_encoded_as_recorded_and_read_back() -> None:
     """Ids on both sides of 2^24; the index buffers of the larger ones recorded would take gigabytes."""
     case = golden.loader().load(ENCODING)

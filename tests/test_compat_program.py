@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 import rastergrad
 from rastergrad.compat import __main__ as runner
@@ -137,3 +138,21 @@ def test_options(
         runner.main()
     assert words in capsys.readouterr().err
     assert refusal.value.code == 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch sees")
+@pytest.mark.parametrize(
+    ("options", "place"), [([], "cuda:0"), (["--device", "cuda"], "cuda:0"), (["--device", "cpu"], "cpu")]
+)
+def test_with_a_gpu(options: list[str], place: str, tmp_path: Path) -> None:
+    """The program's own lines decide, or `--device cpu`."""
+    (tmp_path / "places.py").write_text(
+        "import nvdiffrast.torch as dr, torch\n"
+        "pos = torch.tensor([[[-1.0, -1, 0, 1], [3, -1, 0, 1], [-1, 3, 0, 1]]]).cuda()\n"
+        "tri = torch.tensor([[0, 1, 2]], dtype=torch.int32, device='cuda')\n"
+        "rast, _ = dr.rasterize(dr.RasterizeCudaContext(), pos, tri, (2, 2))\n"
+        "print(rast.device, int(rast[..., 3].sum()))\n"
+    )
+    out, err, code = python("-m", "rastergrad.compat", *options, "places.py", folder=tmp_path)
+    assert (out, code) == (f"{place} 4\n", 0)
+    assert err == (LINE if place == "cpu" else LINE.replace(LINE.split("; ")[1], "CUDA is the GPU\n"))

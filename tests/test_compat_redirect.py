@@ -19,10 +19,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils import _device
+from torch.utils.data import DataLoader, TensorDataset
 
 from rastergrad import compat
 from rastergrad.compat.redirect import tensors
 
+pytestmark = pytest.mark.cpu_kernels("what lands on the CPU")
 PROGRAMS = Path(__file__).parent / "programs"
 
 
@@ -127,6 +130,26 @@ def test_torch_behaves_as_before() -> None:
 
 def lambda_free(x: torch.Tensor) -> torch.Tensor:
     return x + torch.zeros(2)
+
+
+def test_tables_that_torch_fills_meanwhile_hold_its_own_functions() -> None:
+    """What it does at first use, as `with torch.device(...)` and `torch.overrides` do."""
+    _device._device_constructors.cache_clear()
+    torch.overrides.get_ignored_functions.cache_clear()
+    with compat.cuda_on_cpu(), torch.device("cuda"):
+        torch.overrides.get_ignored_functions()
+        assert torch.zeros(1).device.type == "cpu"
+    with torch.device("meta"):
+        assert torch.zeros(1).device.type == "meta"
+    assert torch.zeros in torch.overrides.get_ignored_functions()
+
+
+def test_data_loaders_with_pinned_memory_do_not_complain() -> None:
+    """torch warns where there is nothing to pin memory for, and warnings are errors here."""
+    data = TensorDataset(torch.arange(4.0))
+    with compat.cuda_on_cpu():
+        (batch,) = next(iter(DataLoader(data, batch_size=4, pin_memory=True)))
+    assert torch.equal(batch, torch.arange(4.0))
 
 
 def test_names_imported_meanwhile_get_the_originals_back(

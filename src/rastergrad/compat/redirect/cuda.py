@@ -89,6 +89,7 @@ def properties() -> SimpleNamespace:
         warp_size=32,
         is_integrated=1,
         is_multi_gpu_board=0,
+        gcnArchName="",  # torch.compile asks for it
     )
 
 
@@ -136,11 +137,11 @@ def _no_graph(*_: Any, **__: Any) -> None:
     )
 
 
+# ---- patching ----------------------------------------------------------------------------------------------
+
+
 def _module(original: Callable[..., Any], device: Any = None) -> Any:
     return torch.cuda if means_cuda(device) else original(device)
-
-
-# ---- patching ----------------------------------------------------------------------------------------------
 
 
 def patch(patches: Patches) -> None:
