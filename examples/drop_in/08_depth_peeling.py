@@ -10,7 +10,7 @@ import nvdiffrast.torch as dr
 import torch
 from common import arguments, clip, curve, icosphere, perspective, posed, random_turns, save
 
-args = arguments("08_depth_peeling", __doc__, iterations=(300, 60), resolution=(256, 64), exact=(96, 32))
+args = arguments("08_depth_peeling", __doc__, iterations=(300, 80), resolution=(256, 48), exact=(96, 32))
 glctx = dr.RasterizeCudaContext()
 
 # ---- scene: three shells and four panes ----
@@ -33,7 +33,10 @@ opacity = torch.rand(len(parts), device="cuda") * 0.7 + 0.15
 def peeled(view: torch.Tensor, alpha: torch.Tensor, size: int, smooth: bool) -> torch.Tensor:
     """[n, size, size, 3], front to back until a layer is empty."""
     pos_clip = clip(view, vertices)
-    image, through = torch.zeros(len(view), size, size, 3, device="cuda"), torch.ones(len(view), size, size, 1, device="cuda")
+    image, through = (
+        torch.zeros(len(view), size, size, 3, device="cuda"),
+        torch.ones(len(view), size, size, 1, device="cuda"),
+    )
     with dr.DepthPeeler(glctx, pos_clip, tri, (size, size), grad_db=False) as peeler:
         while True:
             rast, _ = peeler.rasterize_next_layer()
@@ -53,13 +56,18 @@ def exact(view: torch.Tensor, size: int) -> torch.Tensor:
     steps = (2 * torch.arange(size, dtype=torch.float64) + 1) / size - 1
     y, x = torch.meshgrid(steps, steps, indexing="ij")
     corner = clip(view, vertices)[0].double().cpu()[tri.long().cpu()]  # [T, 3, 4]
-    q = corner[:, :, None, None, :2] - torch.stack([x, y], -1) * corner[:, :, None, None, 3:]  # [T, 3, H, W, 2]
+    q = (
+        corner[:, :, None, None, :2] - torch.stack([x, y], -1) * corner[:, :, None, None, 3:]
+    )  # [T, 3, H, W, 2]
     area = q.roll(-1, 1)[..., 0] * q.roll(-2, 1)[..., 1] - q.roll(-1, 1)[..., 1] * q.roll(-2, 1)[..., 0]
     share = area / area.sum(1, keepdim=True)
     z, w = (torch.einsum("tkhw,tk->thw", share, corner[..., c]) for c in (2, 3))
     inside = (share >= 0).all(1) & (w > 0)
     depth, order = torch.where(inside, z / w, torch.inf).sort(0)
-    image, through = torch.zeros(size, size, 3, dtype=torch.float64), torch.ones(size, size, 1, dtype=torch.float64)
+    image, through = (
+        torch.zeros(size, size, 3, dtype=torch.float64),
+        torch.ones(size, size, 1, dtype=torch.float64),
+    )
     for layer in range(int(depth.isfinite().sum(0).max())):
         of = owner.cpu()[order[layer]]
         a = (opacity.cpu().double()[of] * depth[layer].isfinite())[..., None]
@@ -75,7 +83,7 @@ off = float((difference > 1e-5).double().mean())
 print(f"peeled and sorted images agree to 1e-5 at all but {off:.3%} of the pixels")
 
 logits = torch.nn.Parameter(torch.zeros(len(parts), device="cuda"))
-optimizer = torch.optim.Adam([logits], lr=5e-2)
+optimizer = torch.optim.Adam([logits], lr=1e-1)
 losses, errors = [], []
 for it in range(args.iterations):
     views = perspective() @ posed(random_turns(2), 3.6)
@@ -88,7 +96,10 @@ for it in range(args.iterations):
     losses.append(loss.item())
     errors.append(float((logits.detach().sigmoid() - opacity).abs().max()))
 with torch.no_grad():
-    shown = [peeled(view, a, args.resolution, True)[0] for a in (torch.full_like(opacity, 0.5), logits.sigmoid(), opacity)]
+    shown = [
+        peeled(view, a, args.resolution, True)[0]
+        for a in (torch.full_like(opacity, 0.5), logits.sigmoid(), opacity)
+    ]
     save(args.out / "glass.png", *shown)
 curve(args.out / "curve.png", "", loss=losses, error=errors)
 print(f"opacities are at most {errors[-1]:.5f} off")

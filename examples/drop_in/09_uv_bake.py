@@ -19,7 +19,10 @@ bumps = 0.12 * (directions * 5).sin().prod(1, keepdim=True) + 0.1 * (directions[
 vertices = directions * (1 + bumps)
 column, row = side % 3, side // 3  # an atlas of 3 x 2 tiles, a texel apart
 inset = 1.5 / args.tile
-uv = torch.stack([(column + place[:, 0] * (1 - 2 * inset) + inset) / 3, (row + place[:, 1] * (1 - 2 * inset) + inset) / 2], 1)
+uv = torch.stack(
+    [(column + place[:, 0] * (1 - 2 * inset) + inset) / 3, (row + place[:, 1] * (1 - 2 * inset) + inset) / 2],
+    1,
+)
 atlas_size = [2 * args.tile, 3 * args.tile]
 
 # ---- the surface at each texel ----
@@ -28,8 +31,12 @@ atlas, _ = dr.rasterize(glctx, uv_clip, faces, resolution=atlas_size, grad_db=Fa
 covered = atlas[..., 3] > 0
 points, _ = dr.interpolate(vertices[None], atlas, faces)
 flat = torch.linalg.cross(*(vertices[faces.long()][:, k] - vertices[faces.long()][:, 0] for k in (1, 2)))
-vertex_normals = torch.zeros_like(vertices).index_add_(0, faces.long().flatten(), flat.repeat_interleave(3, 0))
-outward = torch.nn.functional.normalize(vertex_normals * (vertex_normals * directions).sum(1, keepdim=True).sign(), dim=1)
+vertex_normals = torch.zeros_like(vertices).index_add_(
+    0, faces.long().flatten(), flat.repeat_interleave(3, 0)
+)
+outward = torch.nn.functional.normalize(
+    vertex_normals * (vertex_normals * directions).sum(1, keepdim=True).sign(), dim=1
+)
 normals, _ = dr.interpolate(outward[None], atlas, faces)
 
 g = torch.Generator().manual_seed(1)
