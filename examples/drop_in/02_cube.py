@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Fit a coloured cube to images of a few pixels: corners and colours at once.
 
-The cube of Laine et al. 2020, section 4: eight corners and a colour for each corner of each face begin at random
-and are fitted to images of random poses, 16 x 16 pixels by default. Printed is how far corners are from the truth.
+The cube of Laine et al. 2020, section 4: eight corners and a colour for each corner of each face begin at
+random and are fitted to images of random poses, 16 x 16 pixels by default. Printed is how far corners are
+from the truth.
 """
 
 import nvdiffrast.torch as dr

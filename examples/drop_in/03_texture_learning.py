@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Learn a globe's texture from near and far, with and without mipmaps.
 
-The experiment of Laine et al. 2020, section 4: a textured globe is seen from distances of 1.5 to 50 radii. References
-are rendered at 2048 x 2048 pixels (4096 with --reference 4096) and filtered down to 512 x 512; the texture, an
-atlas of 4 x 3 tiles of 512 x 512 texels, is learned from them. Without prefiltering, a pixel far away blames the few texels
-that it happens to hit. Printed is the PSNR of both textures.
+The experiment of Laine et al. 2020, section 4: a textured globe is seen from distances of 1.5 to 50 radii.
+References are rendered at 2048 x 2048 pixels (4096 with --reference 4096) and filtered down to 512 x 512;
+the texture, an atlas of 4 x 3 tiles of 512 x 512 texels, is learned from them. Without prefiltering, a
+pixel far away blames the few texels that it happens to hit. Printed is the PSNR of both textures.
 """
 
 import math

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Recover an environment and a Phong highlight from a mirror-like object.
 
-A bumpy globe mirrors an environment map and has the Phong highlight of a lamp, which is elsewhere in each image. From images
-of random poses the cube map (6 faces, looked up with trilinear filtering by reflected directions and their
-derivatives) and the highlight's colour and exponent are recovered. Printed are the environment's PSNR over directions and the errors of the highlight.
+A bumpy globe mirrors an environment map and has the Phong highlight of a lamp, which is elsewhere in each
+image. From images of random poses the cube map (6 faces, looked up with trilinear filtering by reflected
+directions and their derivatives) and the highlight's colour and exponent are recovered. Printed are the
+environment's PSNR over directions and the errors of the highlight.
 """
 
 import math
@@ -103,6 +104,5 @@ with torch.no_grad():
 curve(args.out / "curve.png", "mean absolute error of images", loss=losses)
 exponent = float(log_exponent.exp())
 print(f"environment: PSNR {psnr(env.detach().clamp(0, 1), true_env):.2f} dB")
-print(
-    f"highlight: colour {float((rgb.detach() - true_rgb).abs().max()):.4f} off, exponent {exponent:.3f} in place of 25"
-)
+off = float((rgb.detach() - true_rgb).abs().max())
+print(f"highlight: colour {off:.4f} off, exponent {exponent:.3f} in place of 25")

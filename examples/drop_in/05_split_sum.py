@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Split-sum shading with a mip stack of one's own: learn an environment for all roughnesses, then a roughness texture.
+"""Split-sum shading with a mip stack of one's own: learn an environment, then a roughness texture.
 
-Rough mirrors see an environment that is blurred the more the rougher they are. The blurred maps are levels of a cube map
-that the program owns: parameters of the optimiser, looked up with `mip=[...]` and `mip_level_bias`, the bias being the
-roughness. First the levels are learned from images of globes of known roughness. Then they stay, and the
-roughness of another globe, a texture, is found. Printed are the PSNR of each level and the error of the roughness.
+Rough mirrors see an environment that is blurred the more the rougher they are. The blurred maps are levels
+of a cube map that the program owns: parameters of the optimiser, looked up with `mip=[...]` and
+`mip_level_bias`, the bias being the roughness. First the levels are learned from images of globes of known
+roughness. Then they stay, and the roughness of another globe, a texture, is found. Printed are the PSNR of
+each level and the error of the roughness.
 """
 
 import nvdiffrast.torch as dr

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Find the pose of a coloured cube from one image, a hundred times.
 
-The cube has unshared vertices and a colour per face, paler from corner to corner. Each start is random. First a greedy search without gradients: random
-turns, then smaller and smaller ones around the best so far. Then gradients through `antialias`, on a quaternion. All
-poses are one minibatch. Printed is how many end within a degree.
+The cube has unshared vertices and a colour per face, paler from corner to corner. Each start is random.
+First a greedy search without gradients: random turns, then smaller and smaller ones around the best so far.
+Then gradients through `antialias`, on a quaternion. All poses are one minibatch. Printed is how many end
+within a degree.
 """
 
 import nvdiffrast.torch as dr
@@ -106,8 +107,8 @@ def refined(
     return quaternions.detach(), loss.detach()
 
 
-# A face seen nearly from the front looks the same after a quarter turn, but for a sliver of its neighbours: the
-# turned poses are followed, too, for a while.
+# A face seen nearly from the front looks much the same after a quarter turn: turned poses are followed, too,
+# for a while.
 history: list[float] = []
 each = len(turns)
 hypotheses = multiplied(best.repeat_interleave(each, 0), turns.repeat(args.poses, 1))
@@ -123,6 +124,5 @@ with torch.no_grad():
     save(args.out / "poses.png", torch.cat(shown[::-1], 0))
 curve(args.out / "curve.png", "mean error in degrees", error=history)
 good = int((error < 1).sum())
-print(
-    f"{good} of {args.poses} poses within 1 degree; median {float(error.median()):.4f}, worst {float(error.max()):.2f}"
-)
+median, worst = float(error.median()), float(error.max())
+print(f"{good} of {args.poses} poses within 1 degree; median {median:.4f}, worst {worst:.2f}")

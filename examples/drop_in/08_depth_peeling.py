@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Render glass: layers peeled from front to back, antialiased one by one, and composited.
 
-Nested translucent shells and panes that cut through them. The image without antialiasing is compared with a slow one
-that sorts all fragments of each pixel exactly. Then every object's opacity, random at first, is recovered from images by
-gradients through all layers. Printed are the largest difference and the error of opacities.
+Nested translucent shells and panes that cut through them. The image without antialiasing is compared with a
+slow one that sorts all fragments of each pixel exactly. Then every object's opacity, random at first, is
+recovered from images by gradients through all layers. Printed are the largest difference and the error of
+opacities.
 """
 
 import nvdiffrast.torch as dr
@@ -85,7 +86,7 @@ print(f"peeled and sorted images agree to 1e-5 at all but {off:.3%} of the pixel
 logits = torch.nn.Parameter(torch.zeros(len(parts), device="cuda"))
 optimizer = torch.optim.Adam([logits], lr=1e-1)
 losses, errors = [], []
-for it in range(args.iterations):
+for _ in range(args.iterations):
     views = perspective() @ posed(random_turns(2), 3.6)
     with torch.no_grad():
         target = peeled(views, opacity, args.resolution, True)

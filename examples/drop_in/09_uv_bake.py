@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Bake thirty photographs of a bumpy globe into its texture, in UV space.
 
-The atlas is rasterised: positions are the texture coordinates (z = 0, w = 1), and what is interpolated are points of the
-surface. Each texel is projected into each view, counts where a depth comparison says that the view sees it, by the
-cosine to the camera, and takes the photograph's colour. Printed is the PSNR over covered texels; a new view is rendered.
+The atlas is rasterised: positions are the texture coordinates (z = 0, w = 1), and what is interpolated are
+points of the surface. Each texel is projected into each view, counts where a depth comparison says that the
+view sees it, by the cosine to the camera, and takes the photograph's colour. Printed is the PSNR over
+covered texels; a new view is rendered.
 """
 
 import math

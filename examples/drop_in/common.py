@@ -70,8 +70,8 @@ def clip(clip_from_object: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
 
 
 def cube_sphere(cells: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A sphere of six grids: positions [V, 3], tri [T, 3], the place (s, t) in 0..1 on a face [V, 2], the face
-    [V]. Grids share no vertices.
+    """A sphere of six grids: positions [V, 3], tri [T, 3], the place (s, t) in 0..1 on a face [V, 2], the
+    face [V]. Grids share no vertices.
     """
     steps = torch.linspace(-1, 1, cells + 1, device="cuda")
     t, s = torch.meshgrid(steps, steps, indexing="ij")
