@@ -16,13 +16,14 @@ from common import arguments, clip, cube_sphere, curve, perspective, posed, psnr
 args = arguments(
     "03_texture_learning",
     __doc__,
-    iterations=(1500, 250),
+    iterations=(1200, 500),
     tile=(512, 32),
     resolution=(512, 64),
     reference=(2048, 256),
 )
 glctx = dr.RasterizeGLContext()
 vtx_pos, pos_idx, place, face = cube_sphere(24)
+RATE = 5e-2
 max_mip_level = int(math.log2(args.tile))
 
 # A cross of six tiles in the atlas of 4 x 3, half a texel inside of each.
@@ -59,11 +60,14 @@ def true_texture() -> tuple[torch.Tensor, torch.Tensor]:
     return globe(torch.nn.functional.normalize(points, dim=-1)) * seen[..., None], seen
 
 
-def render(view: torch.Tensor, tex: torch.Tensor, resolution: int, mipmaps: bool) -> torch.Tensor:
+def render(
+    view: torch.Tensor, tex: torch.Tensor, resolution: int, mipmaps: bool, mip: object = None
+) -> torch.Tensor:
     rast, rast_db = dr.rasterize(glctx, clip(view, vtx_pos), pos_idx, (resolution, resolution))
     if mipmaps:
         uv, uv_da = dr.interpolate(vtx_uv[None], rast, pos_idx, rast_db=rast_db, diff_attrs="all")
-        color = dr.texture(tex, uv, uv_da, filter_mode="linear-mipmap-linear", max_mip_level=max_mip_level)
+        options = {"filter_mode": "linear-mipmap-linear", "max_mip_level": max_mip_level}
+        color = dr.texture(tex, uv, uv_da, mip=mip, **options)
     else:
         uv, _ = dr.interpolate(vtx_uv[None], rast, pos_idx)
         color = dr.texture(tex, uv, filter_mode="linear")
@@ -71,20 +75,21 @@ def render(view: torch.Tensor, tex: torch.Tensor, resolution: int, mipmaps: bool
 
 
 truth, covered = true_texture()
+true_mip = dr.texture_construct_mip(truth, max_mip_level=max_mip_level)
 learned = {name: torch.full_like(truth, 0.2).requires_grad_() for name in ("mipmaps", "no mipmaps")}
-optimizers = {name: torch.optim.Adam([tex], lr=1e-2) for name, tex in learned.items()}
+optimizers = {name: torch.optim.Adam([tex], lr=RATE) for name, tex in learned.items()}
 curves: dict[str, list[float]] = {name: [] for name in learned}
 for it in range(args.iterations + 1):
     distance = 1.5 * (50 / 1.5) ** float(torch.rand(()))
     view = perspective() @ posed(random_turns(1), distance)
     with torch.no_grad():
-        fine = render(view, truth, args.reference, True)
+        fine = render(view, truth, args.reference, True, true_mip)
         factor = args.reference // args.resolution
         target = torch.nn.functional.avg_pool2d(fine.permute(0, 3, 1, 2), factor).permute(0, 2, 3, 1)
     for name, tex in learned.items():
         image = render(view, tex, args.resolution, name == "mipmaps")
         loss = (image - target).square().mean()
-        optimizers[name].param_groups[0]["lr"] = 1e-2 * 0.1 ** (it / args.iterations)
+        optimizers[name].param_groups[0]["lr"] = RATE * 0.03 ** (it / args.iterations)
         optimizers[name].zero_grad()
         loss.backward()
         optimizers[name].step()
