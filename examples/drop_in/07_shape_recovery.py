@@ -14,7 +14,7 @@ from pathlib import Path
 
 import nvdiffrast.torch as dr
 import torch
-from common import arguments, clip, curve, icosphere, perspective, posed, random_turns, save
+from common import arguments, clip, curve, icosphere, perspective, posed, random_turns, rotations, save
 
 args = arguments(
     "07_shape_recovery",
@@ -134,7 +134,8 @@ with torch.no_grad():
     truth = samples(target_v, target_f, count)
     found = [100 * distance(samples(x, tri, count), truth) / diagonal for x in (start, v)]
     floor = 100 * distance(samples(target_v, target_f, count), truth) / diagonal
-    views = camera @ posed(random_turns(2), 3.0)
+    halves = torch.tensor([[0.3], [-0.9]], device="cuda")  # of the angles from which it is shown
+    views = camera @ posed(rotations(torch.cat([halves.cos(), halves * 0, halves.sin(), halves * 0], 1)), 2.4)
     images = [
         torch.cat(list(render(x, f, views)), 0)[..., :3]
         for x, f in ((start, tri), (v, tri), (target_v, target_f))

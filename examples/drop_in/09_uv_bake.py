@@ -26,6 +26,17 @@ uv = torch.stack(
 )
 atlas_size = [2 * args.tile, 3 * args.tile]
 
+
+def padded(tex: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Texels around those that are known get their average, so that filters find no gaps between tiles."""
+    filled = torch.cat([tex * known[..., None], known[..., None].float()], -1).permute(0, 3, 1, 2)
+    for _ in range(8):
+        around = torch.nn.functional.avg_pool2d(filled, 3, stride=1, padding=1)
+        around = around / around[:, 3:].clamp(min=1e-6) * (around[:, 3:] > 0)
+        filled = torch.where(filled[:, 3:] > 0, filled, around)
+    return filled[:, :3].permute(0, 2, 3, 1).contiguous()
+
+
 # ---- the surface at each texel ----
 uv_clip = torch.cat([uv * 2 - 1, torch.tensor([[0.0, 1.0]], device="cuda").expand(len(uv), 2)], 1)[None]
 atlas, _ = dr.rasterize(glctx, uv_clip, faces, resolution=atlas_size, grad_db=False)
@@ -43,7 +54,8 @@ normals, _ = dr.interpolate(outward[None], atlas, faces)
 g = torch.Generator().manual_seed(1)
 waves, phases = torch.randn(24, 3, generator=g).cuda() * 9, torch.rand(24, generator=g).cuda() * 6
 mix = torch.rand(24, 3, generator=g).cuda() - 0.5
-truth = ((points @ waves.T + phases).sin() @ mix * 0.6).sigmoid() * covered[..., None]
+truth = ((points @ waves.T + phases).sin() @ mix * 0.6).sigmoid()
+truth = padded(truth, covered)
 
 # ---- photographs ----
 camera = perspective(40.0)
@@ -76,10 +88,11 @@ for pose in poses[:, None]:
     weights += weight
 baked = total / weights.clamp(min=1e-8)
 reached = covered & (weights[..., 0] > 0)
+baked = padded(baked, reached)
 share = float(reached.sum() / covered.sum())
 print(f"{share:.2%} of the texels are seen by one of {args.views} views")
 print(f"baked texture: PSNR {psnr(baked[reached], truth[reached]):.2f} dB over {int(reached.sum()):,} texels")
-new = posed(random_turns(1), 3.0)
+new = posed(random_turns(1), 4.0)
 images = [photograph(tex, new)[0][0] for tex in (baked, truth)]
 print(f"a new view: PSNR {psnr(*images):.2f} dB")
 save(args.out / "view.png", *images, (images[0] - images[1]).abs() * 5)
