@@ -225,6 +225,19 @@ RG_FN void pixel_sums(const PixelAreas<Lanes<T>>& areas, const Vec4<Lanes<T>> (&
     }
 }
 
+// For float64 a function of its own: inlined twice it would take its share of the wheel.
+__attribute__((noinline)) void pixel_sums_apart(const PixelAreas<Lanes<double>>& areas, const Vec4<Lanes<double>> (&p)[3], const Upstream<double>& up,
+                                                unsigned mask, const Lanes<double>& dx, const Lanes<double>& dy, double step_x, double step_y,
+                                                PixelSums<double>& out) {
+    pixel_sums(areas, p, up, mask, dx, dy, step_x, step_y, out);
+}
+template <class T>
+RG_FN void sum_pixels(const PixelAreas<Lanes<T>>& areas, const Vec4<Lanes<T>> (&p)[3], const Upstream<T>& up, unsigned mask, const Lanes<T>& dx,
+                      const Lanes<T>& dy, T step_x, T step_y, PixelSums<T>& out) {
+    if constexpr (sizeof(T) == sizeof(double)) pixel_sums_apart(areas, p, up, mask, dx, dy, step_x, step_y, out);
+    else pixel_sums(areas, p, up, mask, dx, dy, step_x, step_y, out);
+}
+
 // One triangle of a block. (fx, fy) is the block's first pixel, from which dx and dy are counted.
 template <class T>
 RG_FN void add_triangle(const BackwardArgs<T>& a, const T* pos, TriangleTable<T>& table, int32_t triangle, unsigned mask, const Upstream<T>& up, T fx, T fy,
@@ -246,7 +259,7 @@ RG_FN void add_triangle(const BackwardArgs<T>& a, const T* pos, TriangleTable<T>
     auto& slot = table.find(triangle, fx, fy);
     const L from_x = dx + L(fx - slot.fx), from_y = dy + L(fy - slot.fy);
     PixelSums<T> sums;
-    pixel_sums(areas, p, up, mask, from_x, from_y, step_x, step_y, sums);
+    sum_pixels(areas, p, up, mask, from_x, from_y, step_x, step_y, sums);
     add_to<T>(slot.pixels.d.area, sums.d.area, !slot.has_pixels);
     add_to<T>(slot.pixels.d.per_x, sums.d.per_x, !slot.has_pixels);
     add_to<T>(slot.pixels.d.per_y, sums.d.per_y, !slot.has_pixels);
@@ -274,7 +287,7 @@ RG_FN void add_many(const BackwardArgs<T>& a, const T* pos, TriangleTable<T>& ta
         if (!used) return;
     }
     PixelSums<T> pixels;
-    pixel_sums(areas, p, up, used, dx, dy, step_x, step_y, pixels);
+    sum_pixels(areas, p, up, used, dx, dy, step_x, step_y, pixels);
     const bool depths = up.depths & used;
     alignas(64) Quad<T> rows[5][kLanes];
     turn(pixels.d.area, rows[0]);
