@@ -196,10 +196,13 @@ def _call(label: str, kernel: str, fields: tuple[int | float | None, ...]) -> Ca
 def _live_storages() -> list[torch.UntypedStorage]:
     import gc
 
+    # No subclasses: what torch.compile has left behind has no memory.
     return [
         o.untyped_storage()
         for o in gc.get_objects()
-        if issubclass(type(o), torch.Tensor) and o.layout is torch.strided and o.device.type == "cpu"
+        if type(o) in (torch.Tensor, torch.nn.Parameter)
+        and o.layout is torch.strided
+        and o.device.type == "cpu"
     ]
 
 
