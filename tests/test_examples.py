@@ -97,7 +97,7 @@ def test_a_shape_from_silhouettes_and_normals(tmp_path: Path) -> None:
     """Of few samples, which alone are 0.67 % apart."""
     *_, found, sphere, floor = run("07_shape_recovery.py", tmp_path)
     assert sphere > 3.5
-    assert found < floor + 0.3
+    assert found < floor + 0.5
 
 
 def test_layers_of_glass(tmp_path: Path) -> None:

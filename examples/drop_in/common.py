@@ -9,11 +9,15 @@ import torch
 from PIL import Image
 
 
-def arguments(name: str, description: str, **sizes: tuple[int, int]) -> argparse.Namespace:
-    """`--out`, `--small`, and an option for each of the sizes, given as (usual, small)."""
+def arguments(
+    name: str, description: str, files: tuple[str, ...] = (), **sizes: tuple[int, int]
+) -> argparse.Namespace:
+    """`--out`, `--small`, options for files, and one for each of the sizes, given as (usual, small)."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, default=Path("results/examples") / name, help="folder")
     parser.add_argument("--small", action="store_true", help="seconds in place of minutes")
+    for key in files:
+        parser.add_argument(f"--{key}", type=Path)
     for key, (usual, small) in sizes.items():
         parser.add_argument(
             f"--{key.replace('_', '-')}", type=int, help=f"{usual:,}, or {small:,} with --small"
