@@ -151,8 +151,7 @@ class _Outlines:
 
     def __init__(self, scene: Scene, intersections: bool, counting: bool = False) -> None:
         device, dtype = scene.rast.device, scene.rast.dtype
-        images, height, width, _ = scene.rast.shape
-        del images
+        _, height, width, _ = scene.rast.shape
         self.scene = scene
         self.launch = _OUTLINE.on(device, dtype)
         self.everywhere = gpu.processors(device) * _BLOCKS_PER_PROCESSOR, 1, 1
