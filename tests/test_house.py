@@ -121,9 +121,13 @@ def library() -> Path:
 
 
 def test_wheel_stays_below_two_megabytes() -> None:
-    sources = sum(
-        len(zlib.compress(p.read_bytes())) for p in SOURCE.rglob("*") if p.suffix in (".py", ".h", ".cu")
-    )
+    shipped = [
+        p
+        for p in SOURCE.rglob("*")
+        if p.suffix in (".py", ".pyi", ".h", ".cu") and not re.match(r"cpu.*\.h", p.name)
+    ]
+    # Each file has its name in the archive twice, and once with a digest in a list.
+    sources = sum(len(zlib.compress(p.read_bytes())) + 250 for p in shipped)
     binary = library()
     stripped = binary.read_bytes()
     if shutil.which("strip"):
