@@ -63,3 +63,22 @@ def corner_normals(positions: Tensor, tri: Tensor, crease_rad: float = CREASE_RA
         total += torch.where(near[:, None], area_normal[other], 0.0)
     normals[corner] = normalize(total, dim=-1)
     return normals, torch.arange(len(vertex), dtype=torch.int32).reshape(-1, 3)
+
+
+def vertex_normals(positions: Tensor, tri: Tensor) -> Tensor:
+    """Smooth normals: the area-weighted mean over the triangles around each vertex.
+
+    Args:
+        positions: [..., V, 3].  tri: [T, 3] integer.
+    Returns:
+        [..., V, 3] of unit length; zero where no triangle with an area meets the vertex.
+    Gradients:
+        to `positions`.
+    """
+    index = tri.long()
+    a, b, c = (positions.index_select(-2, index[:, k]) for k in range(3))
+    area_normal = torch.linalg.cross(b - a, c - a)
+    total = torch.zeros_like(positions)
+    for k in range(3):
+        total = total.index_add(-2, index[:, k], area_normal)
+    return normalize(total, dim=-1)
