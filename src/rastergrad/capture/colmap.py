@@ -72,15 +72,15 @@ def _shot(folder: Path, image: Any, camera: Any, where: str, number: int) -> Sho
     name = camera.model_name
     if name not in PARAMETERS:
         raise DatasetError(
-            f"{where}: camera model {name} is not supported (only {', '.join(PARAMETERS)}). Undistort the pictures "
-            "with `colmap image_undistorter` and give its output folder."
+            f"{where}: camera model {name} is not supported (only {', '.join(PARAMETERS)}). Undistort the "
+            "pictures with `colmap image_undistorter` and give its output folder."
         )
     values = dict(zip(PARAMETERS[name], np.asarray(camera.params, dtype=np.float64).tolist()))
-    fl_x = values.get("fl_x", values.get("f"))
-    fl_y = values.get("fl_y", values.get("f"))
-    world = image.cam_from_world
+    fl_x, fl_y = values.get("fl_x", values.get("f", 0.0)), values.get("fl_y", values.get("f", 0.0))
+    placed: Any = image.cam_from_world
+    placed = placed() if callable(placed) else placed  # a property before pycolmap 3.12
     cam_from_world = torch.eye(4, dtype=torch.float64)
-    cam_from_world[:3] = torch.from_numpy(np.array((world() if callable(world) else world).matrix()))
+    cam_from_world[:3] = torch.from_numpy(np.array(placed.matrix()))
     pose = from_opencv(torch.linalg.inv(cam_from_world))
     check_pose(pose, f"{where}, pose")
     # COLMAP counts the first pixel's centre as 0.5, as we do.

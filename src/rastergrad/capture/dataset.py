@@ -2,8 +2,8 @@
 """Footage of a head by calibrated cameras, with the template that shall be fitted to it.
 
 `open_dataset` finds everything that is wrong before any work is done; pictures are decoded when asked for
-(`Dataset.load`, or `capture.loader.Loader` for many). Indices of frames and cameras count what was kept, from 0;
-`timesteps` and `camera_ids` are the dataset's own numbers.
+(`Dataset.load`, or `capture.loader.Loader` for many). Indices of frames and cameras count what was kept, from
+0; `timesteps` and `camera_ids` are the dataset's own numbers.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from rastergrad.capture.shots import Footage, Shot
 from rastergrad.capture.template import Template, load_template
 from rastergrad.capture.transforms_json import FILE, read_transforms
 from rastergrad.capture.units import millimetres
-from rastergrad.capture.validate import check_cameras, check_consistency, check_files, check_masks
+from rastergrad.capture.validate import check_cameras, check_consistency, check_files, check_masks, empty_mask
 from rastergrad.scene.distortion import Distortion, undistort_image
 from rastergrad.scene.image import ImageError, image_header, read_coverage, read_image
 from rastergrad.scene.mesh import MeshError
@@ -117,7 +117,7 @@ class Dataset:
         Args:
             level: of the image pyramid; the camera is then `view.pinhole.resized(*level_size(...))`.
         Errors:
-            DatasetError naming the file when it cannot be read any more, or has another size, or an empty mask.
+            DatasetError naming the file when it cannot be read any more, has another size, or an empty mask.
         Cost:
             Decodes the whole picture at every level; safe to call from several threads.
         """
@@ -139,6 +139,9 @@ class Dataset:
                     f"{path or view.image} changed: it has {values.shape[1]} x {values.shape[0]} pixels, "
                     f"not {size[1]} x {size[0]}. Restore it and go on with --resume."
                 )
+        empty = None if mask is None else empty_mask(view.mask or view.image, mask)
+        if empty:
+            raise DatasetError(f"{view.label}: {empty}")
         valid = None
         if view.distortion is not None:
             color, valid = undistort_image(color, view.pinhole, view.distortion)
@@ -254,7 +257,7 @@ def describe(dataset: Dataset) -> list[str]:
         f"folder: {dataset.folder}",
         f"cameras: {len(dataset.camera_ids)} ({_ranges(dataset.camera_ids)})"
         + (f", {bent} with lens distortion" if bent else ""),
-        f"frames: {len(dataset.timesteps)} (timesteps {_ranges(dataset.timesteps)}), {dataset.fps:g} a second",
+        f"frames: {len(dataset.timesteps)} ({_ranges(dataset.timesteps)}), {dataset.fps:g} a second",
         f"pictures: {len(views)}, "
         + ", ".join(f"{count} of {w} x {h}" for (w, h), count in sorted(sizes.items()))
         + (f"; {missing} missing, at least {fewest} cameras in each frame" if missing else ""),

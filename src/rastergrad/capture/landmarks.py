@@ -35,7 +35,8 @@ class Landmarks:
 def read_landmarks(
     path: Path, vertex_count: int, views: Mapping[tuple[int, int], int], all_shots: Sequence[Shot]
 ) -> Landmarks:
-    """Read {"template_vertices": [...], "observations": [{timestep_index, camera_index, landmark, x, y}, ...]}.
+    """Read {"template_vertices": [...], "observations": [{timestep_index, camera_index, landmark,
+    x, y}, ...]}.
 
     Args:
         path: the file; x and y are pixels from the top left corner of the picture as it is (with distortion).
@@ -56,8 +57,8 @@ def read_landmarks(
     for number, vertex in enumerate(vertices):
         if not _whole(vertex) or not 0 <= vertex < vertex_count:
             problems.add(
-                f"{path}, template_vertices[{number}]: expected 0 to {vertex_count - 1}, the template's vertices; "
-                f"got {vertex!r}. Count the `v` lines of the OBJ file from 0."
+                f"{path}, template_vertices[{number}]: expected 0 to {vertex_count - 1}, the template's "
+                f"vertices; got {vertex!r}. Count the `v` lines of the OBJ file from 0."
             )
     shots = {(s.timestep, s.camera_id): s for s in all_shots}
     rows = []
@@ -73,7 +74,8 @@ def read_landmarks(
                 xy = undistort_pixels(xy, shot.pinhole, shot.distortion)
                 if not torch.isfinite(xy).all():
                     raise DatasetError(
-                        f"{where}: the camera's distortion has no point at x = {x:g}, y = {y:g}. Check its coefficients."
+                        f"{where}: the camera's distortion has no point at x = {x:g}, y = {y:g}. Check its "
+                        "coefficients."
                     )
             rows.append((views[key], landmark, *xy.tolist()))
     problems.settle()
@@ -112,7 +114,8 @@ def _observation(
         )
     if not _whole(landmark) or not 0 <= landmark < landmark_count:
         raise DatasetError(
-            f"{where}, `landmark`: expected an index into template_vertices, 0 to {landmark_count - 1}; got {landmark!r}."
+            f"{where}, `landmark`: expected an index into template_vertices, 0 to {landmark_count - 1}; got "
+            f"{landmark!r}."
         )
     for name, value in (("x", x), ("y", y)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -120,7 +123,7 @@ def _observation(
     pinhole = shots[timestep, camera_id].pinhole
     if not (0 <= x <= pinhole.width and 0 <= y <= pinhole.height):
         raise DatasetError(
-            f"{where}: x = {x:g}, y = {y:g} lies outside the picture of {pinhole.width} x {pinhole.height} pixels. "
-            "Give pixels from its top left corner, in its full size."
+            f"{where}: x = {x:g}, y = {y:g} lies outside the picture of {pinhole.width} x {pinhole.height} "
+            "pixels. Give pixels from its top left corner, in its full size."
         )
     return (timestep, camera_id), landmark, float(x), float(y)

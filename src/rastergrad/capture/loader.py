@@ -44,8 +44,8 @@ class PictureCache:
 class Loader:
     """Iterates (view index, Picture) in the order given, decoding ahead.
 
-    The results do not depend on the number of threads. Use it in a `with` block, or call `close`: either stops
-    the threads, also amid the order. In memory are the cache and at most `ahead` pictures besides.
+    The results do not depend on the number of threads. Use it in a `with` block, or call `close`: either
+    stops the threads, also amid the order. In memory are the cache and at most `ahead` pictures besides.
 
     Args:
         dataset: whose views are read.

@@ -55,13 +55,13 @@ def check_pose(pose: Tensor, field: str) -> None:
     if off > RIGID:
         lengths = _row(turn.norm(dim=0))
         raise DatasetError(
-            f"{field}: not rigid; its axes have the lengths {lengths} or are not square to each other (off by "
-            f"{off:.2g}). Leave scale out of the matrix: scale the camera's place and the template alike."
+            f"{field}: not rigid; its axes have the lengths {lengths} or are not square to each other (off "
+            f"by {off:.2g}). Leave scale out of the matrix: scale the camera's place and the template alike."
         )
     if torch.linalg.det(turn) < 0:
         raise DatasetError(
-            f"{field}: mirrored (determinant -1). Turn axes in pairs: from OpenCV's axes to OpenGL's, both the "
-            "second and the third column change their signs."
+            f"{field}: mirrored (determinant -1). Turn axes in pairs: from OpenCV's axes to OpenGL's, both "
+            "the second and the third column change their signs."
         )
 
 
@@ -75,14 +75,14 @@ def check_intrinsics(pinhole: Pinhole, where: str) -> None:
     for name, centre, size in (("cx", pinhole.cx, pinhole.width), ("cy", pinhole.cy, pinhole.height)):
         if not -size <= centre <= 2 * size:
             raise DatasetError(
-                f"{where}, `{name}`: {centre:g} is far outside a picture of {size} pixels. Give pixels from the "
-                "top left corner, of the picture in its present size."
+                f"{where}, `{name}`: {centre:g} is far outside a picture of {size} pixels. Give pixels from "
+                "the top left corner, of the picture in its present size."
             )
     for name, focal in (("fl_x", pinhole.fl_x), ("fl_y", pinhole.fl_y)):
         if focal < 0.05 * max(pinhole.width, pinhole.height):
             raise DatasetError(
-                f"{where}, `{name}`: {focal:g} for a picture of {pinhole.width} x {pinhole.height} pixels is no "
-                "lens. Give focal lengths in pixels, not in millimetres or parts of the width."
+                f"{where}, `{name}`: {focal:g} for a picture of {pinhole.width} x {pinhole.height} pixels "
+                "is no lens. Give focal lengths in pixels, not in millimetres or parts of the width."
             )
 
 

@@ -12,9 +12,10 @@ MILLIMETRES = {
     **dict.fromkeys(("centimetres", "centimetre", "centimeters", "centimeter", "cm"), 10.0),
     **dict.fromkeys(("millimetres", "millimetre", "millimeters", "millimeter", "mm"), 1.0),
 }
-# A template is a face (0.15 m) to a bust (0.5 m); the ranges in metres, centimetres and millimetres do not meet.
+# A template is a face (0.15 m) to a bust (0.5 m); these ranges in metres, centimetres and millimetres do
+# not meet.
 HEAD_MM = (100.0, 700.0)
-# When the unit is stated, other subjects are possible, but none that a wrong unit by a factor of 10 allows too.
+# With a stated unit other subjects are possible, but a head in a unit that is wrong tenfold is not.
 SUBJECT_MM = (50.0, 1500.0)
 
 
@@ -38,8 +39,8 @@ def millimetres(
                     f"no units are given: {name} are assumed, for the template measures {extent:.4g} units."
                 ]
         raise DatasetError(
-            f"{where}: no units are given, and {template_path}, whose longest side is {extent:.4g}, is no head in "
-            f"metres, centimetres or millimetres. {remedy}"
+            f"{where}: no units are given, and {template_path}, whose longest side is {extent:.4g}, is no "
+            f"head in metres, centimetres or millimetres. {remedy}"
         )
     mm = MILLIMETRES.get(stated.strip().lower())
     if mm is None:
@@ -52,7 +53,7 @@ def millimetres(
         return mm, []
     if not SUBJECT_MM[0] <= extent * mm <= SUBJECT_MM[1]:
         raise DatasetError(
-            f"{where}: in {stated}, {template_path} would measure {extent * mm / 1000:.4g} m, which is no head. "
-            f"{remedy}"
+            f"{where}: in {stated}, {template_path} would measure {extent * mm / 1000:.4g} m, which is no "
+            f"head. {remedy}"
         )
     return mm, []

@@ -26,16 +26,17 @@ def check_consistency(shots: Sequence[Shot], problems: Problems) -> None:
         key = (shot.timestep, shot.camera_id)
         if key in seen:
             problems.add(
-                f"{shot.where}: timestep_index {key[0]} with camera_index {key[1]} is already {seen[key].where}. "
-                "Number the frames so that each picture has a pair of its own."
+                f"{shot.where}: timestep_index {key[0]} with camera_index {key[1]} is already "
+                f"{seen[key].where}. Number the frames so that each picture has a pair of its own."
             )
         seen[key] = shot
         other = first.setdefault(shot.camera_id, shot)
         difference = _difference(other, shot)
         if difference:
             problems.add(
-                f"{shot.where}, `{difference}`: differs from {other.where}, which is camera {shot.camera_id}, too. "
-                "Cameras must stand still and keep their lens; give a moved camera another camera_index."
+                f"{shot.where}, `{difference}`: differs from {other.where}, which is camera "
+                f"{shot.camera_id}, too. Cameras must stand still and keep their lens; give a moved camera "
+                "another camera_index."
             )
 
 
@@ -52,7 +53,7 @@ def _difference(one: Shot, two: Shot) -> str:
 
 
 def check_files(shots: Sequence[Shot], problems: Problems) -> list[Shot]:
-    """Images and masks exist, are pictures, and have the stated size; returns the shots for which it is so."""
+    """Images and masks exist, are pictures, and have the stated size; returns those for which it is so."""
     good = []
     for shot in shots:
         before = len(problems.found)
@@ -72,7 +73,8 @@ def check_files(shots: Sequence[Shot], problems: Problems) -> list[Shot]:
                 if (width, height) != wanted:
                     raise DatasetError(
                         f"{shot.where}, `{what}`: {path} has {width} x {height} pixels, but its camera "
-                        f"{wanted[0]} x {wanted[1]}. Scale w, h, fl_x, fl_y, cx and cy together with the pictures."
+                        f"{wanted[0]} x {wanted[1]}. Scale w, h, fl_x, fl_y, cx and cy together with the "
+                        "pictures."
                     )
         if len(problems.found) == before:
             good.append(shot)
@@ -107,8 +109,8 @@ def empty_mask(path: Path, covered: torch.Tensor) -> str | None:
     if most >= 0.5:
         return None
     return (
-        f"{path}: the mask covers nothing; its brightest pixel is {255 * most:.0f} of 255. White must be the head "
-        "(255, not 1); leave the mask or the picture out if it is not there."
+        f"{path}: the mask covers nothing; its brightest pixel is {255 * most:.0f} of 255. White must be "
+        "the head (255, not 1); leave the mask or the picture out if it is not there."
     )
 
 
@@ -123,20 +125,20 @@ def check_cameras(shots: Sequence[Shot], template: Template, template_path: Path
         if not len(front):
             problems.add(
                 f"{where}, `transform_matrix`: all of {template_path} lies behind the camera. Poses must be "
-                "camera-to-world in OpenGL's axes (looking along -z); for OpenCV's axes turn the signs of the second "
-                "and third column; and the template must be near the head, in the cameras' world."
+                "camera-to-world in OpenGL's axes (looking along -z); for OpenCV's axes turn the signs of "
+                "the second and third column; and the template must be near the head, in the cameras' world."
             )
         elif not ((front[:, :2] >= 0) & (front[:, :2] <= size)).all(dim=1).any():
             low, high = (f"{v[0]:.0f}, {v[1]:.0f}" for v in (front[:, :2].amin(0), front[:, :2].amax(0)))
             problems.add(
-                f"{where}, `transform_matrix`: all of {template_path} lies outside the picture, from ({low}) to "
-                f"({high}) where the picture has {pinhole.width} x {pinhole.height} pixels. Check the pose, the units "
-                "of both, and that the template is near the head."
+                f"{where}, `transform_matrix`: all of {template_path} lies outside the picture, from "
+                f"({low}) to ({high}) where the picture has {pinhole.width} x {pinhole.height} pixels. "
+                "Check the pose, the units of both, and that the template is near the head."
             )
         if shot.distortion is not None:
             share = float(sources(pinhole, shot.distortion)[1].float().mean())
             if share < SHOWN_SHARE:
                 problems.add(
-                    f"{where}, `k1` ... `p2`: only {share:.0%} of the undistorted picture would show anything. Check "
-                    "the coefficients' order (k1, k2, p1, p2, k3 in OpenCV) and signs."
+                    f"{where}, `k1` ... `p2`: only {share:.0%} of the undistorted picture would show "
+                    "anything. Check the coefficients' order (k1, k2, p1, p2, k3 in OpenCV) and signs."
                 )

@@ -3,7 +3,8 @@
 
 Normalised coordinates are x / z and y / z of a camera that looks along +z with x right and y down (OpenCV's
 axes). Pixels are counted from the top left corner of the picture, so the centre of the first pixel is
-(0.5, 0.5), as in COLMAP; OpenCV counts it as 0, so `cx` and `cy` of an OpenCV calibration need half a pixel more.
+(0.5, 0.5), as in COLMAP; OpenCV counts it as 0, so `cx` and `cy` of an OpenCV calibration need half a pixel
+more.
 
 Source: Brown 1966, Decentering Distortion of Lenses; the rational form is OpenCV's documented one.
 """
@@ -67,8 +68,8 @@ class Distortion:
         Args:
             points: [..., 2] normalised coordinates of the ideal picture.
         Returns:
-            [..., 2] normalised coordinates of the real one. Outside `reach` the polynomial folds back and means
-            nothing.
+            [..., 2] normalised coordinates of the real one. Outside `reach` the polynomial folds back and
+            means nothing.
         Gradients:
             to `points`.
         """
@@ -89,7 +90,8 @@ class Distortion:
         Args:
             points: [..., 2] normalised coordinates of the real picture.
         Returns:
-            [..., 2] float64 normalised coordinates of the ideal one; NaN where no point within reach maps there.
+            [..., 2] float64 normalised coordinates of the ideal one; NaN where no point within reach maps
+            there.
         Gradients:
             none.
         """
@@ -137,14 +139,15 @@ def from_model(model: str, coefficients: Mapping[str, float]) -> Distortion | No
     name = model.upper()
     if name not in MODELS:
         raise ValueError(
-            f"camera model {model!r} is not supported (only {', '.join(MODELS)}). Undistort the pictures first, "
-            "for instance with `colmap image_undistorter` or cv2.fisheye, and give the model PINHOLE."
+            f"camera model {model!r} is not supported (only {', '.join(MODELS)}). Undistort the pictures "
+            "first, for instance with `colmap image_undistorter` or cv2.fisheye, and give the model PINHOLE."
         )
     strange = sorted(k for k, value in coefficients.items() if value != 0 and k not in MODELS[name])
     if strange:
         raise ValueError(
             f"camera model {model!r} has no {', '.join(strange)}; got "
-            f"{', '.join(f'{k} = {coefficients[k]}' for k in strange)}. Name the model OPENCV if these are meant."
+            f"{', '.join(f'{k} = {coefficients[k]}' for k in strange)}. Name the model OPENCV if these are "
+            "meant."
         )
     distortion = Distortion(**{k: float(value) for k, value in coefficients.items() if k in MODELS[name]})
     return distortion or None
@@ -157,7 +160,7 @@ def distort_pixels(xy: Tensor, pinhole: Pinhole, distortion: Distortion) -> Tens
 
 
 def undistort_pixels(xy: Tensor, pinhole: Pinhole, distortion: Distortion) -> Tensor:
-    """Pixels [..., 2] of the real picture, where they are in the ideal one; float64, NaN where that is nowhere."""
+    """Pixels [..., 2] of the real picture, where they are in the ideal one; float64, NaN for nowhere."""
     focal, centre = _intrinsics(pinhole, xy.double())
     return distortion.undistort((xy.double() - centre) / focal) * focal + centre
 
@@ -166,7 +169,8 @@ def sources(pinhole: Pinhole, distortion: Distortion) -> tuple[Tensor, Tensor]:
     """Where each pixel of the ideal picture comes from.
 
     Returns:
-        [H, W, 2] float32: x from the left, y from the top of the real picture, in pixels; row 0 is the bottom.
+        [H, W, 2] float32: x from the left, y from the top of the real picture, in pixels; row 0 is the
+        bottom.
         [H, W, 1] bool: whether that is inside the real picture and before the fold.
     """
     column = torch.arange(pinhole.width, dtype=torch.float64) + 0.5
@@ -187,8 +191,8 @@ def undistort_image(image: Tensor, pinhole: Pinhole, distortion: Distortion) -> 
     Args:
         image: [H, W, C] float32 linear light or coverage, row 0 = bottom, of the size of `pinhole`.
     Returns:
-        [H, W, C] float32, bicubic, never below 0; [H, W, 1] float32: 1 where the real picture shows the pixel,
-        else 0 (the image's border is repeated there).
+        [H, W, C] float32, bicubic, never below 0; [H, W, 1] float32: 1 where the real picture shows the
+        pixel, else 0 (the image's border is repeated there).
     Errors:
         ValueError for another size.
     Cost:
@@ -198,10 +202,12 @@ def undistort_image(image: Tensor, pinhole: Pinhole, distortion: Distortion) -> 
     size = (pinhole.height, pinhole.width)
     if image.shape[:2] != size:
         raise ValueError(
-            f"undistort_image: `image` must be [{size[0]}, {size[1]}, C] like its camera; got {list(image.shape)}."
+            f"undistort_image: `image` must be [{size[0]}, {size[1]}, C] like its camera; got "
+            f"{list(image.shape)}."
         )
     xy, valid = sources(pinhole, distortion)
-    # Row 0 is the bottom in `image`, so y from the top is -y of grid_sample, whose -1 and 1 are the outer edges.
+    # Row 0 is the bottom in `image`, so y from the top is -y of grid_sample, whose -1 and 1 are the outer
+    # edges.
     grid = torch.stack([2 * xy[..., 0] / size[1] - 1, 1 - 2 * xy[..., 1] / size[0]], dim=-1)
     seen = torch.nn.functional.grid_sample(
         image.permute(2, 0, 1)[None], grid[None], mode="bicubic", padding_mode="border", align_corners=False

@@ -105,7 +105,8 @@ def read_coverage(path: str | Path) -> Tensor:
     """A mask.
 
     Args:
-        path: as for `read_image`; bright and opaque is covered. Nothing is decoded: half bright is half covered.
+        path: as for `read_image`; bright and opaque is covered. Nothing is decoded: half bright is half
+            covered.
     Returns:
         [H, W, 1] float32 in [0, 1], row 0 = bottom.
     Errors:

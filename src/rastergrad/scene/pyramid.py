@@ -23,8 +23,8 @@ def halve(images: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor 
         images: [n, H, W, C] linear light or coverage.
         weight: [n, H, W, 1], 0 or more, or None for 1 everywhere: how much each pixel counts.
     Returns:
-        Weighted averages [n, max(1, H // 2), max(1, W // 2), C] (0 where nothing counts), and the plain averages
-        of `weight`, or None.
+        Weighted averages [n, max(1, H // 2), max(1, W // 2), C] (0 where nothing counts), and the plain
+        averages of `weight`, or None.
     Gradients:
         to `images` and `weight`.
     Errors:
