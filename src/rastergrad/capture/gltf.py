@@ -312,7 +312,7 @@ class _Builder:
         length = 12 + 8 + len(text) + 8 + self.size
         if length >= 2**32:
             raise ValueError(
-                f"{path} would have {length / 2**30:.1f} GiB, but a GLB holds at most 4: export fewer frames, "
+                f"{path} would have {length / 2**30:.1f} GiB, but a GLB holds at most 4: export fewer frames "
                 "or use the meshes in frames/."
             )
         with replacing(path) as name, open(name, "wb") as file:
