@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Images in files: PNG for the eye, EXR and NPY for numbers.
+"""Images in files: PNG for the eye, EXR and NPY for numbers; photographs and masks.
 
 In memory row 0 is the bottom, as everywhere in rastergrad. PNG and EXR are made to be looked at and are
 written top row first; NPY holds the tensor as it is.
@@ -8,6 +8,7 @@ written top row first; NPY holds the tensor as it is.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,144 @@ def read_texture(source: Any) -> Tensor:
             raise ImageError(f"cannot read a picture: {error}") from error
     pixels = np.array(source.convert("RGBA"), dtype=np.float32) / 255
     return linear_from_srgb(torch.from_numpy(pixels)).flip(0)[None].contiguous()
+
+
+def image_header(path: str | Path) -> tuple[int, int, int]:
+    """Width, height and channels (1, 3, or 4 with alpha) of a picture, without decoding its pixels.
+
+    Errors:
+        FileNotFoundError; ImageError for a file that is no picture.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".exr":
+        with _naming(path):
+            with require("OpenEXR", "reading EXR").File(str(path), header_only=True) as file:
+                (left, top), (right, bottom) = (corner.tolist() for corner in file.header()["dataWindow"])
+                names = {channel.name for channel in file.header()["channels"]}
+            return right - left + 1, bottom - top + 1, 4 if "A" in names else 3 if "R" in names else 1
+    pillow = require("PIL.Image", "reading a picture")
+    with _naming(path), pillow.open(path) as picture:
+        return *picture.size, len(_plain_mode(picture).replace("I;16", "L"))
+
+
+def read_image(path: str | Path) -> Tensor:
+    """A photograph in linear light.
+
+    Args:
+        path: PNG of 8 or 16 bits a channel, JPEG, or what else Pillow reads, holding sRGB; or EXR, holding
+            linear light. A rotation noted in a JPEG is not applied: pixels are those that calibrations count.
+    Returns:
+        [H, W, 3] float32, row 0 = bottom; with alpha [H, W, 4], the colour not multiplied by it.
+    Errors:
+        FileNotFoundError; ImageError, naming the file, for damaged or cut off files and values that are not
+        finite; MissingExtraError without Pillow, OpenCV (colour PNG of 16 bits) or OpenEXR (EXR).
+    """
+    values = _pixels(Path(path))
+    if values.dtype != np.float32:
+        alpha = values[..., 3:].astype(np.float32) / np.iinfo(values.dtype).max
+        values = np.concatenate([_light_table(values.dtype.name)[values[..., :3]], alpha], axis=-1)
+    if values.shape[2] == 1:
+        values = values.repeat(3, axis=2)
+    return torch.from_numpy(values[::-1].copy())
+
+
+def read_coverage(path: str | Path) -> Tensor:
+    """A mask.
+
+    Args:
+        path: as for `read_image`; bright and opaque is covered. Nothing is decoded: half bright is half
+            covered.
+    Returns:
+        [H, W, 1] float32 in [0, 1], row 0 = bottom.
+    Errors:
+        as for `read_image`.
+    """
+    values = _pixels(Path(path))
+    if values.dtype != np.float32:
+        values = values.astype(np.float32) / np.iinfo(values.dtype).max
+    covered = values[..., :3].max(axis=-1, keepdims=True)
+    if values.shape[2] == 4:
+        covered = covered * values[..., 3:]
+    return torch.from_numpy(covered[::-1].clip(0, 1).copy())
+
+
+def _pixels(path: Path) -> np.ndarray:
+    """[H, W, 1, 3 or 4] uint8, uint16 or float32, as stored, top row first."""
+    if path.suffix.lower() == ".exr":
+        return _read_exr(path)
+    pillow = require("PIL.Image", "reading a picture")
+    with _naming(path):
+        with open(path, "rb") as file:
+            start = file.read(26)
+        if start[:8] == b"\x89PNG\r\n\x1a\n" and start[24] == 16 and start[25] != 0:
+            return _read_deep_png(path)
+        with pillow.open(path) as picture:
+            mode = _plain_mode(picture)
+            if mode == "I;16":
+                return np.array(picture).astype(np.uint16)[..., None]
+            pixels = np.array(picture.convert(mode))
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _plain_mode(picture: Any) -> str:
+    """The mode of L, I;16, RGB and RGBA that holds what the picture holds."""
+    if picture.mode in ("1", "L"):
+        return "RGBA" if "transparency" in picture.info else "L"
+    if picture.mode.startswith("I"):
+        return "I;16"
+    return "RGBA" if "A" in picture.mode or "transparency" in picture.info else "RGB"
+
+
+def _read_deep_png(path: Path) -> np.ndarray:
+    """A colour PNG of 16 bits a channel, which Pillow would cut to 8."""
+    opencv = require("cv2", "reading a PNG of 16 bits", "capture")
+    with require("PIL.Image", "reading a picture").open(path) as picture:
+        picture.verify()  # OpenCV hands out a file that was cut off with the rest black
+    pixels = opencv.imdecode(np.fromfile(path, dtype=np.uint8), opencv.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("the PNG cannot be decoded")
+    if pixels.ndim == 2:
+        return pixels[..., None]
+    return pixels[..., [2, 1, 0, 3] if pixels.shape[2] == 4 else [2, 1, 0]]
+
+
+def _read_exr(path: Path) -> np.ndarray:
+    """[H, W, 1, 3 or 4] float32, top row first; colour divided by alpha, which EXR multiplies with it."""
+    openexr = require("OpenEXR", "reading EXR")
+    with _naming(path), openexr.File(str(path), separate_channels=True) as file:
+        stored = {name: np.array(c.pixels, dtype=np.float32) for name, c in file.channels().items()}
+        names = "RGB" if "R" in stored else "Y"
+        missing = [name for name in names if name not in stored]
+        if missing:
+            raise ValueError(f"expected the channels R, G, B or Y; got {', '.join(stored)}")
+        values = np.stack([stored[name] for name in names], axis=-1)
+        if not np.isfinite(values).all():
+            raise ValueError(f"{int((~np.isfinite(values)).sum())} values are NaN or infinite")
+        if "A" in stored:
+            alpha = stored["A"][..., None]
+            values = np.divide(values, alpha, out=values.copy(), where=alpha > 0)
+            values = np.concatenate([values.repeat(3 // values.shape[2], axis=2), alpha], axis=-1)
+    return values
+
+
+@lru_cache(maxsize=2)
+def _light_table(dtype: str) -> np.ndarray:
+    """Linear light of each value that an unsigned integer can have."""
+    top = int(np.iinfo(dtype).max)
+    return linear_from_srgb(torch.arange(top + 1, dtype=torch.float64) / top).float().numpy()
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of other people's readers as an ImageError that names the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"picture not found: {path}")
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:  # a reader of other people's files may raise anything
+        raise ImageError(f"{path} cannot be read: {error}. Copy or export the picture again.") from error
 
 
 def write_image(path: str | Path, image: Tensor) -> None:

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""What the results of a capture are compared with: the pictures, and the same pictures from the capture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rastergrad.capture.performance import Performance
+from rastergrad.capture.render import render
+from rastergrad.scene.image import srgb_from_linear
+
+DIFFERENCE_SCALE = 4  # differences of a good capture are a few percent, too dark to be seen as they are
+
+
+class View(Protocol):
+    """One picture of the footage."""
+
+    @property
+    def frame(self) -> int: ...  # index into the performance's frames
+
+    @property
+    def camera(self) -> int: ...  # index into the performance's cameras
+
+
+class Picture(Protocol):
+    """A loaded picture; row 0 is the bottom."""
+
+    @property
+    def color(self) -> Tensor: ...  # [H, W, 3] float32, linear light
+
+    @property
+    def mask(self) -> Tensor | None: ...  # [H, W, 1] coverage by the head in [0, 1]
+
+    @property
+    def valid(self) -> Tensor | None: ...  # [H, W, 1], 0 where undistorting left nothing; None: all valid
+
+
+class Footage(Protocol):
+    """What this module needs of a dataset."""
+
+    @property
+    def views(self) -> Sequence[View]: ...
+
+    def load(self, view: View, /) -> Picture: ...
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A picture beside the capture's; each [H, W, 3] uint8 as displayed (sRGB), row 0 is the top."""
+
+    real: Tensor
+    captured: Tensor
+    difference: Tensor  # absolute, times DIFFERENCE_SCALE
+
+
+def compare(performance: Performance, footage: Footage, view: View) -> Compared:
+    """One picture of the footage, what the capture shows in its place, and how they differ.
+
+    The capture has the camera's gain and bias, and black behind it. Where the footage has a mask, only what
+    either of the two shows as the head counts as a difference.
+
+    Errors:
+        Those of `footage.load`.
+    """
+    picture = footage.load(view)
+    height, width = picture.color.shape[:2]
+    camera = performance.cameras[view.camera].resized(width, height)
+    drawn = render(performance, view.frame, [camera])[0]
+    coverage = drawn[..., 3:]
+    captured = drawn[..., :3] * performance.gain[view.camera] + performance.bias[view.camera] * coverage
+    real, captured = srgb_from_linear(picture.color), srgb_from_linear(captured)
+    counts = torch.ones_like(coverage) if picture.mask is None else torch.maximum(picture.mask, coverage)
+    if picture.valid is not None:
+        counts = counts * picture.valid.to(counts)
+    difference = (real - captured).abs() * counts * DIFFERENCE_SCALE
+    return Compared(*(displayed(x) for x in (real, captured, difference)))
+
+
+def displayed(image: Tensor) -> Tensor:
+    """Values in [0, 1] as shown, row 0 the bottom, as bytes with row 0 at the top."""
+    return (image.flip(0) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def views_of(footage: Footage, camera: int) -> list[View]:
+    """The views of one camera (an index), by frame."""
+    return sorted((view for view in footage.views if view.camera == camera), key=lambda view: view.frame)
