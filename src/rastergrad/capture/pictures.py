@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from rastergrad.capture.dataset import Dataset
-from rastergrad.scene.pyramid import halved
 
 # Images are compared by the square root of light: near to what eyes and sRGB do, at a tenth of the cost.
 DARK = 1e-3
@@ -67,16 +66,14 @@ class Pictures:
         return picture
 
     def _read(self, view: int, level: int) -> Tensor:
-        picture = self.dataset.load(self.dataset.views[view])
-        color, mask = picture.color, picture.mask
-        weight = torch.ones_like(color[..., :1]) if picture.valid is None else picture.valid
-        if mask is not None and self.dataset.background is not None:
-            color = (color - (1 - mask) * self.dataset.background).clamp_min(0)
-        elif mask is not None:
+        picture = self.dataset.load(self.dataset.views[view], level)
+        color, mask, weight = picture.color, picture.mask, picture.valid
+        if weight is None:
+            weight = torch.ones_like(color[..., :1])
+        if mask is None:
+            mask = torch.full_like(weight, -1.0)
+        elif self.dataset.background is None:
             color = color * mask
-        whole = torch.cat([color, torch.full_like(weight, -1.0) if mask is None else mask, weight], dim=-1)[
-            None
-        ]
-        for _ in range(level):
-            whole = halved(whole)
-        return torch.cat([encoded(whole[0, ..., :3]), whole[0, ..., 3:]], dim=-1).contiguous()
+        else:
+            color = (color - (1 - mask) * self.dataset.background).clamp_min(0)
+        return torch.cat([encoded(color), mask, weight], dim=-1).contiguous()

@@ -41,8 +41,8 @@ def clip_matrices(cameras: Sequence[Pinhole], around: Tensor) -> Tensor:
 def draw(
     pos: Tensor,
     template: Template,
-    texture: Tensor | Sequence[Tensor],
-    shade: Tensor,
+    texture: Tensor,
+    shade: Tensor | None,
     size: Size,
     *,
     topology: "rg.EdgeTopology | None" = None,
@@ -52,22 +52,20 @@ def draw(
 
     Args:
         pos: [n, V, 4] clip space.
-        texture: [1, h, w, 3] linear albedo, or a list of mip levels, finest first.
-        shade: [n, V, 3] light at each vertex.
+        texture: [1, h, w, 3] linear albedo.
+        shade: [n, V, 3] light at each vertex; None for 1.
         size: (H, W), row 0 the bottom.
     Returns:
         [n, H, W, 4] linear light premultiplied by coverage, and coverage.
     Gradients:
-        to `pos`, `texture` and `shade`.
+        to `pos`, `texture` and `shade`; not through the footprint of texture lookups, whose share in the
+        gradient of positions is small beside that of the place looked up.
     """
-    rast, rast_db = rg.rasterize(pos, template.tri, size, backend=backend)
+    rast, rast_db = rg.rasterize(pos, template.tri, size, db_grad=False, backend=backend)
     uv, uv_da = rg.interpolate(template.uv, rast, template.uv_tri, rast_db, "all", backend=backend)
-    if isinstance(texture, Tensor):
-        albedo = rg.texture(texture, uv, uv_da, backend=backend)
-    else:
-        albedo = rg.texture(texture[0], uv, uv_da, mip=list(texture[1:]), backend=backend)
-    light, _ = rg.interpolate(shade, rast, template.tri, backend=backend)
+    albedo = rg.texture(texture, uv, uv_da.detach(), backend=backend)
     covered = (rast[..., 3:] > 0).to(albedo)
+    light = covered if shade is None else rg.interpolate(shade, rast, template.tri, backend=backend)[0]
     color = torch.cat([albedo * light, covered], dim=-1)
     return rg.antialias(color, rast, pos, template.tri, topology=topology, backend=backend)
 

@@ -119,7 +119,9 @@ def _tensor(matrix: Any, dtype: torch.dtype) -> Tensor:
     with warnings.catch_warnings():
         # torch calls its CSR tensors a beta whenever the first one is made.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
-        return torch.sparse_csr_tensor(*parts, torch.from_numpy(matrix.data).to(dtype), matrix.shape)
+        return torch.sparse_csr_tensor(
+            *parts, torch.from_numpy(matrix.data).to(dtype), matrix.shape, check_invariants=True
+        )
 
 
 def bending(positions: Tensor, tri: Tensor, ties: float = 0.2) -> SparseOperator:
