@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `rastergrad`: demo, render, doctor."""
+"""The command `rastergrad`: demo, render, capture, view, doctor."""
 
 import argparse
 import os
@@ -50,9 +50,16 @@ def _parser() -> argparse.ArgumentParser:
     demos = demo.add_subparsers(title="demos", required=True, metavar="NAME")
     _add_cube(demos.add_parser("cube", help="recover a cube from images of a few pixels"))
     _add_render(commands.add_parser("render", help="draw a mesh file"))
+    _add_capture(commands.add_parser("capture", help="fit a moving textured mesh to footage by many cameras"))
     doctor = commands.add_parser("doctor", help="say what this installation can do, and check that it does")
     doctor.set_defaults(run=_doctor)
     return parser
+
+
+def _add_capture(parser: argparse.ArgumentParser) -> None:
+    from rastergrad.capture.cli import add_arguments
+
+    add_arguments(parser)
 
 
 def _add_cube(parser: argparse.ArgumentParser) -> None:
@@ -225,3 +232,7 @@ def _background(text: str) -> tuple[float, ...] | None:
             f"expected transparent, white, black or R,G,B in 0..255; got {text!r}"
         )
     return tuple(int(n) / 255 for n in numbers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -33,9 +33,12 @@ class Truth:
     regions: dict[str, Tensor]  # bool [V]
 
 
-def read_truth(path: Path, frames: int) -> Truth:
+def read_truth(path: Path, timesteps: Sequence[int]) -> Truth:
     """Read truth.npz: `vertices`, `faces`; optionally `narrow_face` [V] and `vertex_part` with `part_names`.
 
+    Args:
+        timesteps: of the captured frames. `vertices` has one entry for each of them, or for each timestep
+            from 0.
     Errors:
         FileNotFoundError; ValueError naming the array that is missing or has another shape.
     """
@@ -50,6 +53,9 @@ def read_truth(path: Path, frames: int) -> Truth:
         if name not in arrays:
             raise ValueError(f"{path}: the array `{name}` is missing; there are {', '.join(arrays)}.")
     vertices = arrays["vertices"]
+    frames = len(timesteps)
+    if vertices.ndim == 3 and len(vertices) != frames and max(timesteps) < len(vertices):
+        vertices = vertices[list(timesteps)]
     if vertices.ndim != 3 or vertices.shape[2] != 3 or len(vertices) != frames:
         raise ValueError(f"{path}: `vertices` must be [{frames} frames, V, 3]; got {list(vertices.shape)}.")
     count = vertices.shape[1]
@@ -139,13 +145,14 @@ def measure(
     template: Template,
     truth: Truth,
     cameras: Sequence[Sequence[Pinhole]],
+    timesteps: Sequence[int],
     mm_per_unit: float,
 ) -> tuple[dict[str, Any], Tensor]:
     """Errors of a performance.
 
     Args:
         positions: [F, V, 3] captured, world units.  template: its topology.
-        cameras: of each frame.
+        cameras: of each frame.  timesteps: of each frame.
     Returns:
         "all_frames" and "frames": of each region of the truth, and of its vertices in `narrow_face` (or all)
         that two cameras see, the distance of true vertices to the captured surface; "reverse": of the captured
@@ -166,7 +173,7 @@ def measure(
         there = distances(true, own, template.tri) * mm_per_unit
         back = distances(own, true, truth.tri) * mm_per_unit
         vertex_error.append(back.float())
-        entry: dict[str, Any] = {"timestep": frame}
+        entry: dict[str, Any] = {"timestep": timesteps[frame]}
         for name, region in regions.items():
             found[name].append(there[region])
             entry[name] = statistics(there[region])

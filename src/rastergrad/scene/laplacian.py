@@ -114,7 +114,8 @@ class _Apply(torch.autograd.Function):
 
 
 def _tensor(matrix: Any, dtype: torch.dtype) -> Tensor:
-    matrix = matrix.tocsr()
+    matrix = matrix.tocsr(copy=True)
+    matrix.sum_duplicates()
     parts = (torch.from_numpy(part.astype(np.int64)) for part in (matrix.indptr, matrix.indices))
     with warnings.catch_warnings():
         # torch calls its CSR tensors a beta whenever the first one is made.
