@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rastergrad.capture.config import Align, Config, Polish, Pose, Surface, Warp
 from rastergrad.capture.performance import Performance
 from rastergrad.capture.render import render
 from rastergrad.capture.template import Template
@@ -76,7 +77,7 @@ def small_performance(frames: int = 3, cameras: int = 3, width: int = 96, height
     for frame in range(frames):
         pose = (rotation(0, 0.06 * frame) @ rotation(1, 0.05 * frame)).float()
         pose[0, 3] = 0.002 * frame
-        shape = template.positions + torch.tensor([0.0, 0.0, 0.12]) * frame * front[:, None]
+        shape = template.positions + torch.tensor([0.0, 0.0, 0.06]) * frame * front[:, None]
         positions.append(shape @ pose[:3, :3].T + pose[:3, 3])
         poses.append(pose)
     views = []
@@ -102,6 +103,37 @@ def small_performance(frames: int = 3, cameras: int = 3, width: int = 96, height
         bias=torch.zeros(cameras, 3),
         mm_per_unit=1000.0,
         fps=30.0,
+    )
+
+
+def quick_config() -> Config:
+    """Settings that fit the tiny performance in some seconds."""
+    return Config(
+        texture_side=128,
+        align=Align(steps=10, head_px=40),
+        warp=(
+            Warp(cell=0.4, head_px=45, steps=30, step_size=4e-3),
+            Warp(cell=0.2, head_px=90, steps=30, step_size=2e-3),
+        ),
+        identity=(Surface(90, 30, smoothness=10, step_size=1e-3, texture_step=3e-2, bending=10),),
+        pose=Pose(steps=25, head_px=45, step_size=0.01),
+        track=(
+            Surface(45, 25, smoothness=50, step_size=3e-3, texture_step=1e-2, bending=1, change=1),
+            Surface(90, 25, smoothness=10, step_size=1e-3, texture_step=1e-2, bending=1, change=0.3),
+        ),
+        polish=(
+            Polish(
+                90,
+                60,
+                10,
+                step_size=5e-4,
+                texture_step=1e-2,
+                bending=0.3,
+                steadiness=0.1,
+                frames=2,
+                cameras=2,
+            ),
+        ),
     )
 
 
