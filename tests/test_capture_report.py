@@ -102,7 +102,8 @@ PIXELS = """async id => {
   const canvas = document.createElement("canvas");
   canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
   const paint = canvas.getContext("2d"); paint.drawImage(image, 0, 0);
-  return [canvas.height, canvas.width, Array.from(paint.getImageData(0, 0, canvas.width, canvas.height).data)];
+  const shown = paint.getImageData(0, 0, canvas.width, canvas.height);
+  return [canvas.height, canvas.width, Array.from(shown.data)];
 }"""
 
 
