@@ -49,6 +49,9 @@ def test_frames_keep_the_template_and_every_bit(performance: Performance, tmp_pa
     (tmp_path / "frames").mkdir()
     for name in ("00004.ply", "notes.ply"):
         (tmp_path / "frames" / name).write_text("of an earlier capture")
+    # Lips that touch share a place, not a vertex.
+    performance = replace(performance, positions=performance.positions.clone())
+    performance.positions[:, 7] = performance.positions[:, 200]
     paths = write_frames(performance, tmp_path)
     assert [path.name for path in paths] == ["00002.ply", "00003.ply", "00005.ply"]
     for path, positions in zip(paths, performance.positions):
@@ -359,6 +362,16 @@ except OSError as error:
     assert "Is the disk full" in done.stdout
     assert done.stderr == ""
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"film.mp4": "old"}
+
+
+def test_films_keep_strong_colours(tmp_path: Path) -> None:
+    """Which a mix-up of the matrices of small and large films would shift by tens of steps."""
+    wanted = torch.tensor([[200, 20, 20], [20, 200, 20], [20, 20, 200], [230, 230, 230]], dtype=torch.uint8)
+    with video.film(tmp_path / "f.mp4", (32, 48), 25.0) as add:
+        for color in wanted:
+            add(color.expand(32, 48, 3))
+    _, films = frames_of(tmp_path / "f.mp4")
+    assert np.abs(films.mean((1, 2)) - wanted.numpy()).max() < 6
 
 
 def test_films_have_even_sizes(tmp_path: Path) -> None:

@@ -234,8 +234,7 @@ def _low_rank(positions: Tensor, normals: Tensor, most: int, tolerance: float) -
         middle = (fewest + most) // 2
         fewest, most = (fewest, middle) if fitting(middle) else (middle + 1, most)
     weights = vectors[:, :fewest] / vectors[:, :fewest].abs().amax(0)
-    weights = weights - weights[0]  # frame 0 is the mesh itself
-    weights = weights / weights.abs().amax(0).clamp_min(1e-12)
+    weights[0] = 0  # but for rounding it is: frame 0 is the mesh itself
     solve = torch.linalg.pinv(weights)
     parts = [
         (solve @ (x - x[0]).reshape(count, -1).double()).float().reshape(-1, *x.shape[1:])

@@ -255,7 +255,7 @@ def film(path: Path, size: tuple[int, int], fps: float) -> Iterator[Callable[[Te
     tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
     command = [program, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"]
     command += ["-s", f"{width}x{height}", "-r", f"{fps:.6g}", "-i", "-", "-an", "-c:v", "libx264"]
-    command += ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,{tags}", "-pix_fmt", "yuv420p"]
+    command += ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,{tags}"]
     command += ["-preset", "veryfast", "-crf", "18", "-movflags", "+faststart"]
     # What ffmpeg says goes to a file: a pipe that nobody empties would stop it.
     with replacing(path) as name, tempfile.TemporaryFile() as words:
