@@ -23,7 +23,7 @@ from rastergrad.capture.export import export_all
 from rastergrad.capture.footage import compare
 from rastergrad.capture.frames import filled_texture, write_cameras, write_frames, write_texture
 from rastergrad.capture.performance import Performance
-from rastergrad.scene.image import read_texture
+from rastergrad.scene.image import linear_from_srgb, read_texture, srgb_from_linear
 from rastergrad.scene.normals import vertex_normals
 from rastergrad.scene.pinhole import Pinhole
 from testing.footage import Recorded, RecordedPicture, RecordedView
@@ -264,6 +264,15 @@ def lit(recorded: Recorded, view: RecordedView) -> RecordedPicture:
     """The picture before a bright wall."""
     picture = recorded.load(view)
     return replace(picture, color=picture.color + (1 - picture.mask) * 0.8)
+
+
+def test_large_pictures_are_reduced_in_linear_light(performance: Performance, recorded: Recorded) -> None:
+    whole, half = (compare(performance, recorded, recorded.views[0], rows) for rows in (None, 56))
+    assert whole.real.shape == (112, 96, 3)
+    assert half.real.shape == half.captured.shape == half.difference.shape == (56, 48, 3)
+    assert float(half.difference.float().mean()) < 4  # the capture is drawn anew, not resampled alike
+    light = linear_from_srgb(whole.real.float() / 255).reshape(56, 2, 48, 2, 3).mean((1, 3))
+    assert float((srgb_from_linear(light) * 255 - half.real).abs().max()) < 3
 
 
 def test_comparison_needs_pictures(performance: Performance, recorded: Recorded, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def write_comparison(
     path = out / "comparison.mp4"
     with film(path, size, performance.fps) as add:
         for k, view in enumerate(views):
-            seen = compare(performance, footage, view)
+            seen = compare(performance, footage, view, height)
             number = performance.camera_ids[view.camera]
             about = f"camera {number}, frame {performance.timesteps[view.frame]}"
             labels = (f"footage: {about}", "captured", f"difference x {DIFFERENCE_SCALE}")
