@@ -268,10 +268,10 @@ def film(path: Path, size: tuple[int, int], fps: float) -> Iterator[Callable[[Te
                 stdin.close()
             status = process.wait()
             words.seek(0)
-            said = words.read().decode(errors="replace").strip()
-            if status or said:
+            said = "; ".join(words.read().decode(errors="replace").splitlines()[-3:])
+            if status:
                 raise OSError(
-                    f"{path} could not be written: ffmpeg ended with status {status}: {said[-400:]} "
+                    f"{path} could not be written: ffmpeg ended with status {status} ({said}). "
                     "Is the disk full, or the folder read-only? Make room and write it again."
                 )
 
