@@ -56,27 +56,41 @@ class Compared:
     difference: Tensor  # absolute, times DIFFERENCE_SCALE
 
 
-def compare(performance: Performance, footage: Footage, view: View) -> Compared:
+def compare(performance: Performance, footage: Footage, view: View, most_rows: int | None = None) -> Compared:
     """One picture of the footage, what the capture shows in its place, and how they differ.
 
     The capture has the camera's gain and bias, and black behind it. Where the footage has a mask, only what
     either of the two shows as the head counts as a difference.
 
+    Args:
+        most_rows: larger pictures are reduced to this height first.
     Errors:
         Those of `footage.load`.
     """
     picture = footage.load(view)
     height, width = picture.color.shape[:2]
+    if most_rows is not None and height > most_rows:
+        height, width = most_rows, max(1, round(width * most_rows / height))
     camera = performance.cameras[view.camera].resized(width, height)
     drawn = render(performance, view.frame, [camera])[0]
     coverage = drawn[..., 3:]
     captured = drawn[..., :3] * performance.gain[view.camera] + performance.bias[view.camera] * coverage
-    real, captured = srgb_from_linear(picture.color), srgb_from_linear(captured)
-    counts = torch.ones_like(coverage) if picture.mask is None else torch.maximum(picture.mask, coverage)
+    real, captured = srgb_from_linear(_reduced(picture.color, height, width)), srgb_from_linear(captured)
+    counts = torch.ones_like(coverage)
+    if picture.mask is not None:
+        counts = torch.maximum(_reduced(picture.mask, height, width), coverage)
     if picture.valid is not None:
-        counts = counts * picture.valid.to(counts)
+        counts = counts * _reduced(picture.valid.to(counts), height, width)
     difference = (real - captured).abs() * counts * DIFFERENCE_SCALE
     return Compared(*(displayed(x) for x in (real, captured, difference)))
+
+
+def _reduced(image: Tensor, height: int, width: int) -> Tensor:
+    """Means over areas, in linear light: [H, W, C] to [height, width, C]."""
+    if image.shape[:2] == (height, width):
+        return image
+    reduced = torch.nn.functional.interpolate(image.permute(2, 0, 1)[None], (height, width), mode="area")
+    return reduced[0].permute(1, 2, 0)
 
 
 def displayed(image: Tensor) -> Tensor:

@@ -92,7 +92,8 @@ def write_glb(performance: Performance, out: Path) -> Path:
             known[at] = gltf.accessor(np.array(at, dtype=np.float32), "SCALAR", bounds=True)
         return known[at]
 
-    normals = vertex_normals(performance.positions, performance.template.tri)
+    # By frame: all triangles of all frames at once would take gigabytes.
+    normals = torch.stack([vertex_normals(x, performance.template.tri) for x in performance.positions])
     morphs = morph_targets(performance, normals)
     for morph in morphs:
         first = morph.frames[0]
@@ -223,8 +224,12 @@ def _low_rank(positions: Tensor, normals: Tensor, most: int, tolerance: float) -
 
     def fitting(rank: int) -> bool:
         weights = vectors[:, :rank]
-        missing = offset - weights @ (weights.T @ offset)
-        return bool(missing.reshape(count, -1, 3).norm(dim=-1).max() <= 0.9 * tolerance)
+        components = weights.T @ offset
+        for some, of in zip(offset.split(64), weights.split(64)):
+            missing = (some - of @ components).reshape(len(some), -1, 3).norm(dim=-1)
+            if not bool(missing.max() <= 0.9 * tolerance):
+                return False
+        return True
 
     most = min(most, int((values > 0).sum()))
     if not fitting(most):
@@ -234,8 +239,7 @@ def _low_rank(positions: Tensor, normals: Tensor, most: int, tolerance: float) -
         middle = (fewest + most) // 2
         fewest, most = (fewest, middle) if fitting(middle) else (middle + 1, most)
     weights = vectors[:, :fewest] / vectors[:, :fewest].abs().amax(0)
-    weights = weights - weights[0]  # frame 0 is the mesh itself
-    weights = weights / weights.abs().amax(0).clamp_min(1e-12)
+    weights[0] = 0  # but for rounding it is: frame 0 is the mesh itself
     solve = torch.linalg.pinv(weights)
     parts = [
         (solve @ (x - x[0]).reshape(count, -1).double()).float().reshape(-1, *x.shape[1:])

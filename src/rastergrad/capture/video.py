@@ -113,7 +113,7 @@ def write_comparison(
     path = out / "comparison.mp4"
     with film(path, size, performance.fps) as add:
         for k, view in enumerate(views):
-            seen = compare(performance, footage, view)
+            seen = compare(performance, footage, view, height)
             number = performance.camera_ids[view.camera]
             about = f"camera {number}, frame {performance.timesteps[view.frame]}"
             labels = (f"footage: {about}", "captured", f"difference x {DIFFERENCE_SCALE}")
@@ -255,7 +255,7 @@ def film(path: Path, size: tuple[int, int], fps: float) -> Iterator[Callable[[Te
     tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
     command = [program, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"]
     command += ["-s", f"{width}x{height}", "-r", f"{fps:.6g}", "-i", "-", "-an", "-c:v", "libx264"]
-    command += ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,{tags}", "-pix_fmt", "yuv420p"]
+    command += ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,{tags}"]
     command += ["-preset", "veryfast", "-crf", "18", "-movflags", "+faststart"]
     # What ffmpeg says goes to a file: a pipe that nobody empties would stop it.
     with replacing(path) as name, tempfile.TemporaryFile() as words:
@@ -268,10 +268,10 @@ def film(path: Path, size: tuple[int, int], fps: float) -> Iterator[Callable[[Te
                 stdin.close()
             status = process.wait()
             words.seek(0)
-            said = words.read().decode(errors="replace").strip()
-            if status or said:
+            said = "; ".join(words.read().decode(errors="replace").splitlines()[-3:])
+            if status:
                 raise OSError(
-                    f"{path} could not be written: ffmpeg ended with status {status}: {said[-400:]} "
+                    f"{path} could not be written: ffmpeg ended with status {status} ({said}). "
                     "Is the disk full, or the folder read-only? Make room and write it again."
                 )
 
