@@ -73,6 +73,9 @@ class Polish:
     texture_step: float
     bending: float
     steadiness: float  # weight against bending away from the mean of the neighbouring frames
+    base_smoothness: float = 5  # the same for the base that all frames share
+    base_step_size: float = 2e-4
+    base_bending: float = 1.0
     light_step: float = 3e-3
     color_step: float = 1e-3
     frames: int = 1  # in a step
@@ -116,7 +119,7 @@ class Config:
         Surface(360, 90, smoothness=10, step_size=5e-4, texture_step=1e-2, bending=0.3, change=0.3),
     )
     polish: tuple[Polish, ...] = (
-        Polish(360, 600, 10, step_size=2e-4, texture_step=5e-3, bending=0.3, steadiness=1.0),
+        Polish(360, 1200, 10, step_size=2e-4, texture_step=5e-3, bending=0.3, steadiness=1.0),
     )
 
 

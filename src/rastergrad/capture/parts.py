@@ -126,7 +126,7 @@ def step_parts_ms(scene: Scene, state: State, config: Config) -> dict[str, float
     runs = [once() for _ in range(REPEATS + 1)][1:]
     parts = {name: 1000 * median(run[name] for run in runs) for name in runs[0]}
     parts["sum"] = sum(parts.values())
-    loop = PolishLoop(scene, state, config, Team(), 0, stage, None)
+    loop = PolishLoop(scene, state, config, Team(alone=True), 0, stage, None)
     loop.begin()
     times = []
     for number in range(REPEATS + 1):
@@ -141,7 +141,7 @@ def step_parts_ms(scene: Scene, state: State, config: Config) -> dict[str, float
 
 def computing_share(scene: Scene, state: State, config: Config) -> float:
     """Share of a step's time that rastergrad's operations and torch's kernels take; the rest is Python."""
-    loop = PolishLoop(scene, state, config, Team(), 0, config.polish[-1], None)
+    loop = PolishLoop(scene, state, config, Team(alone=True), 0, config.polish[-1], None)
     loop.begin()
     for number in range(2):
         loop.step(number)

@@ -15,6 +15,7 @@ from rastergrad.capture.state import State
 from rastergrad.capture.surface import MOST_LIGHT
 from rastergrad.capture.team import Team
 from rastergrad.scene.laplacian import squares
+from rastergrad.scene.large_steps import AdamUniform
 
 
 class PolishLoop(Loop):
@@ -43,6 +44,9 @@ class PolishLoop(Loop):
             self.deformation = Basis(large, state.offset, self.config.rank, self.blendshapes)
         else:
             self.deformation = Free(large, state.offset)
+        # What all frames have in common is learned from all of them.
+        self.base_large = self.scene.large_steps(stage.base_smoothness)
+        self.base_u = torch.zeros_like(state.base, requires_grad=True)
         # Where the neighbours of each frame are held against it; follows what is found.
         self.known = state.offset.clone()
         self.texture, self.light, self.gain, self.bias = (
@@ -50,7 +54,8 @@ class PolishLoop(Loop):
         )
         for optimizer in self.deformation.optimizers(stage.step_size):
             self.optimize(optimizer)
-        self.shared: list[Tensor] = [self.texture]
+        self.shared: list[Tensor] = [self.base_u, self.texture]
+        self.optimize(AdamUniform([self.base_u], stage.base_step_size))
         self.optimize(adam([self.texture], stage.texture_step))
         if self.config.light:
             self.shared.append(self.light)
@@ -76,7 +81,8 @@ class PolishLoop(Loop):
         slots = self.slots(number)
         frames = sorted({frame for frame, _ in slots})
         offsets = {frame: self.deformation.offset(frame) for frame in frames}
-        shapes = {frame: self.state.vertices(frame, offset) for frame, offset in offsets.items()}
+        base = self.base_large.vertices(self.base_u)
+        shapes = {frame: self.state.vertices(frame, base + offset) for frame, offset in offsets.items()}
         mine = self.team.share(slots)
         light = self.light if config.light else None
         look = Look(self.texture, light, self.gain, self.bias)
@@ -87,6 +93,7 @@ class PolishLoop(Loop):
             image = errors.image
             loss = (image + config.mask_weight * errors.outline) / len(slots)
         if self.team.leads:
+            loss = loss + stage.base_bending * squares(scene.bend(base))
             for frame, offset in offsets.items():
                 extra = stage.bending * squares(scene.bend(offset))
                 around = self.around(frame)
@@ -125,6 +132,7 @@ class PolishLoop(Loop):
     def finish(self) -> None:
         state = self.state
         with torch.no_grad():
+            state.base = state.base + self.base_large.vertices(self.base_u)
             for frame in range(self.scene.frames):
                 state.offset[frame] = self.deformation.offset(frame)
         state.texture, state.light = self.texture.detach(), self.light.detach()

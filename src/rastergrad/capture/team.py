@@ -13,11 +13,15 @@ Item = TypeVar("Item")
 
 
 class Team:
-    """This process among the others; alone unless torchrun started it."""
+    """This process among the others; alone unless torchrun started it.
 
-    def __init__(self) -> None:
-        self.size = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0"))
+    Args:
+        alone: whether to leave the others out.
+    """
+
+    def __init__(self, alone: bool = False) -> None:
+        self.size = 1 if alone else int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = 0 if alone else int(os.environ.get("RANK", "0"))
         if self.size > 1 and not dist.is_initialized():
             dist.init_process_group("gloo")
 
