@@ -133,7 +133,7 @@ def through(camera: Pinhole, lens: Distortion, ideal: torch.Tensor, times: int) 
 
 
 def test_straight_lines_become_straight() -> None:
-    """A soft line in an ideal picture, bent by the lens by more than a pixel, is straight again to 0.03."""
+    """A soft line in an ideal picture, bent by the lens by more than a pixel, is straight again to 0.05."""
     lens = Distortion(k1=-0.6, k2=0.3, p1=0.01)
     times, slope, start = 8, 0.15, 6.0
     big = pixel_centres(CAMERA.resized(60 * times, 44 * times)) / times
@@ -149,7 +149,7 @@ def test_straight_lines_become_straight() -> None:
     column = torch.arange(60) + 0.5
     fine = valid[..., 0].all(dim=0) & (column > 4) & (column < 56)
     line = start + slope * column
-    assert (heights(straight) - line)[fine].abs().max() < 0.03
+    assert (heights(straight) - line)[fine].abs().max() < 0.05
     assert (heights(real) - line)[4:-4].abs().max() > 1
 
 
