@@ -30,7 +30,8 @@ MODELS: Mapping[str, tuple[str, ...]] = {
     "PERSPECTIVE": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
     "FULL_OPENCV": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
 }
-ITERATIONS = 40  # of Newton's method; a lens needs 4 to 6, points near the fold up to 30
+SCAN = 4096  # radii at which the radial part is looked at
+ITERATIONS = 12  # of Newton's method from the radial inverse; 2 or 3 are usual
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,15 @@ class Distortion:
         """
         wanted = points.detach().double()
         # No lens bends a ray by more than this factor, and the scan needs an end.
-        reach = self.reach(4 * float(wanted.abs().amax()) + 1) if wanted.numel() else 1.0
-        found = wanted.clone()
+        radii, images = self._growing(4 * float(wanted.abs().amax()) + 1 if wanted.numel() else 1.0)
+        reach = float(radii[-1])
+        # Newton's method alone wanders where a lens magnifies and then flattens: it begins with the inverse of
+        # the radial part, read from the scan.
+        far = wanted.norm(dim=-1, keepdim=True)
+        above = torch.searchsorted(images, far).clamp(1, len(radii) - 1)
+        share = (far - images[above - 1]) / (images[above] - images[above - 1])
+        radius = radii[above - 1] + share.clamp(0, 1) * (radii[above] - radii[above - 1])
+        found = wanted * torch.where(far > 0, radius / far, 1)
         for _ in range(ITERATIONS):
             x, y = found.unbind(-1)
             factor, slope = self._radial(x * x + y * y)
@@ -121,11 +129,17 @@ class Distortion:
 
     def reach(self, limit: float) -> float:
         """The radius up to which the radial part grows, at most `limit`: beyond it the picture folds back."""
-        radius = torch.linspace(0, limit, 4097, dtype=torch.float64)[1:]
-        factor, slope = self._radial(radius**2)
-        below = 1 + radius**2 * (self.k4 + radius**2 * (self.k5 + radius**2 * self.k6))
-        bad = (factor + 2 * radius**2 * slope <= 0) | (below <= 0)
-        return limit if not bad.any() else float(radius[int(bad.int().argmax())] - limit / 4096)
+        return float(self._growing(limit)[0][-1])
+
+    def _growing(self, limit: float) -> tuple[Tensor, Tensor]:
+        """Radii from 0 as long as the radial part grows, at most up to `limit`, and where it puts them."""
+        radius = torch.linspace(0, limit, SCAN + 1, dtype=torch.float64)
+        r2 = radius**2
+        factor, slope = self._radial(r2)
+        below = 1 + r2 * (self.k4 + r2 * (self.k5 + r2 * self.k6))
+        folds = torch.nonzero((factor + 2 * r2 * slope <= 0) | (below <= 0))
+        count = int(folds[0]) if len(folds) else len(radius)
+        return radius[:count], (radius * factor)[:count]
 
 
 def from_model(model: str, coefficients: Mapping[str, float]) -> Distortion | None:
