@@ -31,7 +31,9 @@ MODELS: Mapping[str, tuple[str, ...]] = {
     "FULL_OPENCV": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
 }
 SCAN = 4096  # radii at which the radial part is looked at
-ITERATIONS = 12  # of Newton's method from the radial inverse; 2 or 3 are usual
+ITERATIONS = (
+    40  # of Newton's method; 2 or 3 are usual from the radial inverse, the rest is for strange lenses
+)
 
 
 @dataclass(frozen=True)
@@ -102,30 +104,34 @@ class Distortion:
         wanted = points.detach().double()
         # No lens bends a ray by more than this factor, and the scan needs an end.
         radii, images = self._growing(4 * float(wanted.abs().amax()) + 1 if wanted.numel() else 1.0)
-        reach = float(radii[-1])
-        # Newton's method alone wanders where a lens magnifies and then flattens: it begins with the inverse of
-        # the radial part, read from the scan.
+        # Newton's method alone wanders where a lens magnifies and then flattens: it begins with the inverse
+        # of the radial part, read from the scan.
         far = wanted.norm(dim=-1, keepdim=True)
         above = torch.searchsorted(images, far).clamp(1, len(radii) - 1)
         share = (far - images[above - 1]) / (images[above] - images[above - 1])
         radius = radii[above - 1] + share.clamp(0, 1) * (radii[above] - radii[above - 1])
         found = wanted * torch.where(far > 0, radius / far, 1)
+        missed, scale = (self.distort(found) - wanted).norm(dim=-1, keepdim=True), torch.ones_like(far)
         for _ in range(ITERATIONS):
-            x, y = found.unbind(-1)
-            factor, slope = self._radial(x * x + y * y)
-            jacobian_xx = factor + 2 * slope * x * x + 2 * self.p1 * y + 6 * self.p2 * x
-            jacobian_yy = factor + 2 * slope * y * y + 2 * self.p2 * x + 6 * self.p1 * y
-            jacobian_xy = 2 * slope * x * y + 2 * self.p1 * x + 2 * self.p2 * y  # symmetric
-            miss_x, miss_y = (self.distort(found) - wanted).unbind(-1)
-            area = jacobian_xx * jacobian_yy - jacobian_xy**2
-            step_x = (jacobian_yy * miss_x - jacobian_xy * miss_y) / area
-            step_y = (jacobian_xx * miss_y - jacobian_xy * miss_x) / area
-            found = found - torch.stack([step_x, step_y], dim=-1)
-            # A step beyond the fold would end on its other side.
-            radius = found.norm(dim=-1, keepdim=True)
-            found = torch.where(radius > reach, found * (reach / radius), found)
-        missed = (self.distort(found) - wanted).norm(dim=-1, keepdim=True)
-        return torch.where(missed <= 1e-9 * (1 + wanted.norm(dim=-1, keepdim=True)), found, torch.nan)
+            closer = found - scale * self._newton_step(found, wanted)
+            still = (self.distort(closer) - wanted).norm(dim=-1, keepdim=True)
+            better = still < missed
+            found, missed = torch.where(better, closer, found), torch.where(better, still, missed)
+            # Where a lens flattens a full step lands far away.
+            scale = torch.where(better, (2 * scale).clamp(max=1), scale / 2)
+        # On the other side of the fold there are solutions, too.
+        solved = (missed <= 1e-9 * (1 + far)) & (found.norm(dim=-1, keepdim=True) <= 1.001 * radii[-1])
+        return torch.where(solved, found, torch.nan)
+
+    def _newton_step(self, found: Tensor, wanted: Tensor) -> Tensor:
+        x, y = found.unbind(-1)
+        factor, slope = self._radial(x * x + y * y)
+        d_xx = factor + 2 * slope * x * x + 2 * self.p1 * y + 6 * self.p2 * x
+        d_yy = factor + 2 * slope * y * y + 2 * self.p2 * x + 6 * self.p1 * y
+        d_xy = 2 * slope * x * y + 2 * self.p1 * x + 2 * self.p2 * y  # the Jacobian is symmetric
+        miss_x, miss_y = (self.distort(found) - wanted).unbind(-1)
+        step = torch.stack([d_yy * miss_x - d_xy * miss_y, d_xx * miss_y - d_xy * miss_x], dim=-1)
+        return step / (d_xx * d_yy - d_xy**2)[..., None]
 
     def reach(self, limit: float) -> float:
         """The radius up to which the radial part grows, at most `limit`: beyond it the picture folds back."""
