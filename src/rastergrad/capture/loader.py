@@ -89,16 +89,13 @@ class Loader:
         return self
 
     def __next__(self) -> tuple[int, Picture]:
-        if self._closed:
-            raise StopIteration
-        self._fill()
-        if not self._waiting:
-            self.close()
-            raise StopIteration
-        index, coming = self._waiting.popleft()
-        if isinstance(coming, Picture):
-            return index, coming
         try:
+            self._fill()
+            if not self._waiting:
+                raise StopIteration
+            index, coming = self._waiting.popleft()
+            if isinstance(coming, Picture):
+                return index, coming
             picture = coming.result()
         except BaseException:
             self.close()
@@ -108,7 +105,7 @@ class Loader:
         return index, picture
 
     def _fill(self) -> None:
-        while len(self._waiting) < self.ahead:
+        while not self._closed and len(self._waiting) < self.ahead:
             index = next(self._order, None)
             if index is None:
                 return
@@ -119,7 +116,10 @@ class Loader:
             self._waiting.append((index, coming))
 
     def _decode(self, index: int) -> Picture:
-        return self.dataset.load(self.dataset.views[index], self.level)
+        views = self.dataset.views
+        if not 0 <= index < len(views):
+            raise IndexError(f"Loader: `order` must name views 0 to {len(views) - 1}; got {index}.")
+        return self.dataset.load(views[index], self.level)
 
     def close(self) -> None:
         """Stop the threads; what they are at is finished, the rest is dropped."""
