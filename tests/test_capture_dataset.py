@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from rastergrad.capture import validate
 from rastergrad.capture.dataset import Dataset, DatasetError, describe, open_dataset
 from rastergrad.capture.render import render
 from rastergrad.scene.distortion import Distortion, distort_pixels
@@ -361,6 +362,14 @@ def test_faulty_files_are_all_named(folder: Path) -> None:
         "00002_00.png cannot be read",
     )
     assert len(message.splitlines()) == 8
+
+
+def test_of_very_many_masks_a_sample_is_decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validate, "MASK_PIXELS", 5 * 96 * 112)  # of nine: every second
+    write_image(folder / "masks" / "00000_01.png", torch.zeros(112, 96))
+    assert opened(folder).notes == ("one of 2 masks was checked; the others are when they are read.",)
+    write_image(folder / "masks" / "00000_02.png", torch.zeros(112, 96))
+    refused(folder, "00000_02.png: the mask covers nothing")
 
 
 def test_an_empty_alpha_channel_is_an_empty_mask(folder: Path) -> None:
