@@ -3,6 +3,7 @@
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +13,18 @@ import numpy as np
 import pytest
 import torch
 
+from rastergrad.capture import validate
 from rastergrad.capture.dataset import Dataset, DatasetError, describe, open_dataset
 from rastergrad.capture.render import render
 from rastergrad.scene.distortion import Distortion, distort_pixels
 from rastergrad.scene.image import linear_from_srgb, read_coverage, read_image, srgb_from_linear, write_image
 from rastergrad.scene.pinhole import FLIP_YZ
 from rastergrad.scene.pyramid import reduce
-from testing.performances import small_performance, write_dataset
+from testing.performances import small_performance, write_dataset, write_obj
 
 Image = pytest.importorskip("PIL.Image", reason="needs pip install 'rastergrad[capture]'")
-SAMPLE = Path(__file__).parent.parent.parent / "shared" / "capture-sample"
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT.parent / "shared" / "capture-sample"
 PERFORMANCE = small_performance()
 
 About = dict[str, Any]
@@ -361,6 +364,14 @@ def test_faulty_files_are_all_named(folder: Path) -> None:
     assert len(message.splitlines()) == 8
 
 
+def test_of_very_many_masks_a_sample_is_decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validate, "MASK_PIXELS", 5 * 96 * 112)  # of nine: every second
+    write_image(folder / "masks" / "00000_01.png", torch.zeros(112, 96))
+    assert opened(folder).notes == ("one of 2 masks was checked; the others are when they are read.",)
+    write_image(folder / "masks" / "00000_02.png", torch.zeros(112, 96))
+    refused(folder, "00000_02.png: the mask covers nothing")
+
+
 def test_an_empty_alpha_channel_is_an_empty_mask(folder: Path) -> None:
     write_image(folder / "images" / "00000_00.png", torch.zeros(112, 96, 4))
     edit(folder, lambda about: first(about).pop("fg_mask_path"))
@@ -503,6 +514,48 @@ def test_a_description_says_what_is_there_and_what_is_missing(folder: Path) -> N
         "background: unknown",
     ):
         assert words in text, (words, text)
+
+
+def test_the_guide_s_complete_example_opens(tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="needs pip install 'rastergrad[capture]'")
+    page = (ROOT / "docs" / "guide" / "capture-data.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "transforms.json").write_text(example)
+    write_obj(tmp_path / "template.obj", PERFORMANCE.template)
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+        for stem in ("00000_00", "00000_01", "00001_00", "00001_01"):
+            write_image(tmp_path / name / f"{stem}.png", torch.ones(424, 320))
+    dataset = opened(tmp_path)
+    assert (dataset.timesteps, dataset.camera_ids) == ((0, 1), (0, 1))
+    assert dataset.notes == ()
+    for camera in dataset.cameras:  # the head is in the middle of both pictures
+        assert camera.pixels(torch.zeros(3, dtype=torch.float64)).tolist() == pytest.approx([160, 212, 1.5])
+
+
+def test_the_guide_s_program_turns_opencv_calibrations_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cv2 = pytest.importorskip("cv2", reason="needs pip install 'rastergrad[capture]'")
+    page = (ROOT / "docs" / "guide" / "capture-data.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(program, "program", "exec"), names)
+    matrix, lens = names["K"], np.array([-0.3, 0.1, 0.01, -0.02, 0.05])
+    turn, shift = np.array([0.2, 2.9, 0.1]), np.array([0.02, -0.01, 1.4])
+    entry = names["frame"]("00000_00.png", 0, 0, matrix, lens, cv2.Rodrigues(turn)[0], shift)
+    (tmp_path / "transforms.json").write_text(json.dumps({"units": "metres", "frames": [entry]}))
+    (tmp_path / "images").mkdir()
+    write_image(tmp_path / "images" / "00000_00.png", torch.ones(424, 320))
+    write_obj(tmp_path / "template.obj", PERFORMANCE.template)
+    (view,) = opened(tmp_path).views
+    points = PERFORMANCE.template.positions[::9].double()
+    wanted, _ = cv2.projectPoints(points.numpy(), turn, shift, matrix, lens)
+    assert view.distortion is not None
+    ours = distort_pixels(view.pinhole.pixels(points)[:, :2], view.pinhole, view.distortion)
+    # OpenCV counts the first pixel's centre as 0.
+    np.testing.assert_allclose(ours.numpy() - 0.5, wanted.reshape(-1, 2), rtol=0, atol=1e-7)
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the sample dataset lies beside the repository only")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rastergrad.capture.render import render
+from rastergrad.scene import distortion
 from rastergrad.scene.distortion import (
     Distortion,
     distort_pixels,
@@ -73,6 +74,12 @@ def test_undistort_is_the_inverse_up_to_the_fold(
     flat = torch.nonzero(growth < 0.15)
     points = grid(radius[int(flat[0]) if len(flat) else -1].item() / math.sqrt(2))
     torch.testing.assert_close(lens.undistort(lens.distort(points)), points, rtol=0, atol=1e-7)
+
+
+def test_the_inverse_converges_quadratically(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three steps suffice for a common lens: the Jacobian is right."""
+    monkeypatch.setattr(distortion, "ITERATIONS", 3)
+    torch.testing.assert_close(LENS.undistort(LENS.distort(grid())), grid(), rtol=0, atol=1e-12)
 
 
 def test_beyond_the_fold_there_is_nothing() -> None:

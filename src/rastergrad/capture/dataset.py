@@ -327,7 +327,7 @@ def _template(path: Path) -> Template:
 
 
 def _has_alpha(view: View) -> bool:
-    return view.image.suffix.lower() in (".png", ".exr") and image_header(view.image)[2] == 4
+    return view.image.suffix.lower() not in (".jpg", ".jpeg") and image_header(view.image)[2] == 4
 
 
 def _ranges(numbers: Sequence[int]) -> str:
