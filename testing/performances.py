@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """A tiny performance with truth, and the dataset that its cameras would have recorded."""
 
-import json
 import math
 from pathlib import Path
 
@@ -11,11 +10,10 @@ from torch import Tensor
 
 from rastergrad.capture.config import Align, Config, Polish, Pose, Surface, Warp
 from rastergrad.capture.performance import Performance
-from rastergrad.capture.render import render
 from rastergrad.capture.template import Template
+from rastergrad.demo.recording import record, write_obj
 from rastergrad.scene.camera import look_at, rotation
 from rastergrad.scene.harmonics import white_light
-from rastergrad.scene.image import srgb_from_linear, write_image
 from rastergrad.scene.pinhole import Pinhole
 
 
@@ -143,36 +141,7 @@ def write_dataset(folder: Path, performance: Performance, supersampling: int = 2
     Returns:
         `folder`, with transforms.json, images/, masks/, template.obj and truth.npz.
     """
-    entries = []
-    for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    for frame, timestep in enumerate(performance.timesteps):
-        for camera, camera_id in zip(performance.cameras, performance.camera_ids):
-            size = (camera.height * supersampling, camera.width * supersampling)
-            fine = render(performance, frame, [camera.resized(size[1], size[0])])[0]
-            image = torch.nn.functional.avg_pool2d(fine.permute(2, 0, 1)[None], supersampling)[0].permute(
-                1, 2, 0
-            )
-            name = f"{timestep:05d}_{camera_id:02d}.png"
-            write_image(folder / "images" / name, srgb_from_linear(image[..., :3]))
-            write_image(folder / "masks" / name, image[..., 3])
-            entries.append(
-                {
-                    "file_path": f"images/{name}",
-                    "fg_mask_path": f"masks/{name}",
-                    "timestep_index": timestep,
-                    "camera_index": camera_id,
-                    "w": camera.width,
-                    "h": camera.height,
-                    "fl_x": camera.fl_x,
-                    "fl_y": camera.fl_y,
-                    "cx": camera.cx,
-                    "cy": camera.cy,
-                    "transform_matrix": camera.world_from_cam.tolist(),
-                }
-            )
-    about = {"camera_model": "OPENCV", "fps": performance.fps, "units": "metres", "frames": entries}
-    (folder / "transforms.json").write_text(json.dumps(about, indent=1))
+    record(folder, performance, supersampling)
     write_obj(folder / "template.obj", performance.template)
     np.savez(
         folder / "truth.npz",
@@ -184,11 +153,3 @@ def write_dataset(folder: Path, performance: Performance, supersampling: int = 2
         narrow_face=(performance.template.positions[:, 2] > 0.02).numpy(),
     )
     return folder
-
-
-def write_obj(path: Path, template: Template) -> None:
-    lines = [f"v {x:.7f} {y:.7f} {z:.7f}" for x, y, z in template.positions.tolist()]
-    lines += [f"vt {u:.6f} {v:.6f}" for u, v in template.uv.tolist()]
-    for face, uv_face in zip((template.tri + 1).tolist(), (template.uv_tri + 1).tolist()):
-        lines.append("f " + " ".join(f"{v}/{vt}" for v, vt in zip(face, uv_face)))
-    path.write_text("\n".join(lines) + "\n")

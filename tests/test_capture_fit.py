@@ -24,7 +24,8 @@ from rastergrad.capture.performance import Performance
 from rastergrad.capture.scene import Scene
 from rastergrad.capture.state import State
 from rastergrad.capture.team import Team
-from testing.performances import quick_config, small_performance, write_dataset, write_obj
+from rastergrad.demo.recording import write_obj
+from testing.performances import quick_config, small_performance, write_dataset
 
 ROOT = Path(__file__).parent.parent
 

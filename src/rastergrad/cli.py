@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="run an experiment of the paper")
     demos = demo.add_subparsers(title="demos", required=True, metavar="NAME")
     _add_cube(demos.add_parser("cube", help="recover a cube from images of a few pixels"))
+    _add_demo_capture(demos.add_parser("capture", help="record a made-up performance and capture it"))
     _add_render(commands.add_parser("render", help="draw a mesh file"))
     _add_capture(commands.add_parser("capture", help="fit a moving textured mesh to footage by many cameras"))
     doctor = commands.add_parser("doctor", help="say what this installation can do, and check that it does")
@@ -98,6 +99,35 @@ def _demo_cube(options: argparse.Namespace) -> int:
     if options.colors and options.colors != "both":
         given["colorings"] = tuple(name for name in COLORINGS if name == options.colors)
     print(*run_cube(replace(settings, **given)), sep="\n")
+    return 0
+
+
+def _add_demo_capture(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Nine virtual cameras record a made-up person (the Anny head model); the performance is captured "
+        "from another person's head and compared with the truth."
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="20 frames of 480x640 and all steps; half an hour"
+    )
+    parser.add_argument("--no-landmarks", action="store_true", help="do without the landmarks")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of motion, skin and fit (0)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the results (results/demo/capture)"
+    )
+    parser.set_defaults(run=_demo_capture)
+
+
+def _demo_capture(options: argparse.Namespace) -> int:
+    from rastergrad.demo.performance import RESULTS, CaptureDemoOptions, run_capture_demo
+
+    wanted = CaptureDemoOptions(
+        out=options.out or RESULTS,
+        full=options.full,
+        seed=options.seed,
+        landmarks=not options.no_landmarks,
+    )
+    print(*run_capture_demo(wanted), sep="\n")
     return 0
 
 

@@ -74,12 +74,12 @@ class Polish:
     bending: float
     steadiness: float  # weight against bending away from the mean of the neighbouring frames
     base_smoothness: float = 5  # the same for the base that all frames share
-    base_step_size: float = 2e-4
+    base_step_size: float = 4e-4
     base_bending: float = 1.0
     light_step: float = 3e-3
     color_step: float = 1e-3
-    frames: int = 1  # in a step
-    cameras: int = 3  # of each
+    frames: int = 3  # in a step
+    cameras: int = 1  # of each
 
 
 @dataclass(frozen=True)
@@ -116,26 +116,26 @@ class Config:
     track: tuple[Surface, ...] = (
         Surface(90, 40, smoothness=100, step_size=2e-3, texture_step=1e-2, bending=1, change=3),
         Surface(180, 60, smoothness=20, step_size=1e-3, texture_step=1e-2, bending=1, change=1),
-        Surface(360, 90, smoothness=10, step_size=5e-4, texture_step=1e-2, bending=0.3, change=0.3),
+        Surface(360, 60, smoothness=10, step_size=5e-4, texture_step=1e-2, bending=0.3, change=0.3),
     )
     polish: tuple[Polish, ...] = (
-        Polish(360, 1200, 10, step_size=2e-4, texture_step=5e-3, bending=0.3, steadiness=1.0),
+        Polish(360, 1000, 10, step_size=3e-4, texture_step=5e-3, bending=0.3, steadiness=1.0),
     )
 
 
 def small(config: Config) -> Config:
-    """The same with a third of the steps and a texture of 512: for a demo of a few minutes."""
+    """The same for small pictures and little time: fewer steps, a texture of 512."""
 
-    def fewer(stages: Any) -> Any:
-        return tuple(replace(stage, steps=max(20, round(0.6 * stage.steps))) for stage in stages)
+    def fewer(stages: Any, share: float) -> Any:
+        return tuple(replace(stage, steps=round(share * stage.steps)) for stage in stages)
 
     return replace(
         config,
         texture_side=512,
-        warp=fewer(config.warp),
-        identity=fewer(config.identity),
-        track=fewer(config.track),
-        polish=tuple(replace(stage, steps=max(20, stage.steps // 3)) for stage in config.polish),
+        warp=fewer(config.warp, 0.8),
+        identity=fewer(config.identity, 0.7),
+        track=fewer(config.track, 0.8),
+        polish=fewer(config.polish, 0.5),
     )
 
 
