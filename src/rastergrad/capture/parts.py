@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a step of the fit is made of: milliseconds by part, and how much of it is computing."""
+"""What a step of the fit is made of: milliseconds by part."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,6 @@ from statistics import median
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 import rastergrad as rg
 from rastergrad.capture.config import Config
@@ -28,14 +27,17 @@ REPEATS = 7
 def step_parts_ms(scene: Scene, state: State, config: Config) -> dict[str, float]:
     """Milliseconds of each part of a polishing step, forward and backward together; medians of REPEATS.
 
-    Each part's backward is run by itself, with the gradient that the parts after it give.
+    Each part's backward is run by itself, with the gradient that the parts after it give. What a step does
+    for each of its frames is measured for one and multiplied.
 
     Returns:
-        Times by part, their sum under "sum", and one whole step under "step".
+        Times by part; what a whole step takes beyond their sum is "the rest": Python, and adding gradients.
     """
     stage = config.polish[-1]
     frame = 0
-    views = scene.views_of[frame][: stage.cameras]
+    frames = min(stage.frames, scene.frames)
+    views = scene.views_of[frame] * frames
+    views = views[: frames * min(stage.cameras, len(scene.views_of[frame]))]
     views = [views[k] for k in scene.same_size(views)[0]]
     level = scene.level(stage.head_px)
     target = scene.pictures.batch(views, level)
@@ -125,34 +127,16 @@ def step_parts_ms(scene: Scene, state: State, config: Config) -> dict[str, float
 
     runs = [once() for _ in range(REPEATS + 1)][1:]
     parts = {name: 1000 * median(run[name] for run in runs) for name in runs[0]}
-    parts["sum"] = sum(parts.values())
+    for name in ("large steps", "bending", "projection", "normals and light"):
+        parts[name] *= frames
     loop = PolishLoop(scene, state, config, Team(alone=True), 0, stage, None)
     loop.begin()
     times = []
     for number in range(REPEATS + 1):
-        loop.pictures(number)
-        scene.pictures.batch(loop.pictures(number)[0][:1], level)
+        for view in loop.pictures(number)[0]:
+            scene.pictures.batch([view], level)
         begun = time.perf_counter()
         loop.step(number)
         times.append(1000 * (time.perf_counter() - begun))
-    parts["step"] = median(times[1:])
+    parts["the rest"] = max(0.0, median(times[1:]) - sum(parts.values()))
     return parts
-
-
-def computing_share(scene: Scene, state: State, config: Config) -> float:
-    """Share of a step's time that rastergrad's operations and torch's kernels take; the rest is Python."""
-    loop = PolishLoop(scene, state, config, Team(alone=True), 0, config.polish[-1], None)
-    loop.begin()
-    for number in range(2):
-        loop.step(number)
-    begun = time.perf_counter()
-    with profile(activities=[ProfilerActivity.CPU]) as recorded:
-        for number in range(2, 2 + REPEATS):
-            loop.step(number)
-    wall_us = 1e6 * (time.perf_counter() - begun)
-    kernels = sum(
-        event.self_cpu_time_total
-        for event in recorded.key_averages()
-        if event.key.startswith("aten::") or event.key.startswith("_")
-    )
-    return kernels / wall_us

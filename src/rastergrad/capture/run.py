@@ -18,7 +18,7 @@ from rastergrad.capture.dataset import Dataset, describe, open_dataset
 from rastergrad.capture.export import export_all
 from rastergrad.capture.fit import Fit
 from rastergrad.capture.metrics import Truth, measure, psnr_db, read_truth, write_json
-from rastergrad.capture.parts import computing_share, step_parts_ms
+from rastergrad.capture.parts import step_parts_ms
 from rastergrad.capture.performance import Performance
 from rastergrad.capture.render import render
 from rastergrad.capture.report import write_report
@@ -129,21 +129,22 @@ def _results(
         metrics.update(found)
         _save_array(out / "checkpoint/vertex_error.npy", vertex_error.numpy())
     parts = step_parts_ms(scene, state, options.config)
-    share = computing_share(scene, state, options.config)
-    metrics["timings_s"] = {**fit.seconds, "all": time.monotonic() - begun}
-    metrics["step_parts_ms"], metrics["computing_share"] = parts, share
+    metrics["timings_s"] = dict(fit.seconds)
+    metrics["step_parts_ms"] = parts
     _write_images(out, dataset)
     say("writing meshes and films ...")
+    exporting = time.monotonic()
     export_all(performance, dataset, out)
+    metrics["timings_s"]["files and films"] = time.monotonic() - exporting
     metrics["timings_s"]["all"] = time.monotonic() - begun
     write_json(out / "metrics.json", metrics)
     say("writing the report ...")
     details = {
-        "losses": fit.losses,
+        "losses": [{**entry, "stage": entry["stage"].partition(" ")[0]} for entry in fit.losses],
         "psnr_db": psnr,
         "metrics": metrics if truth is not None else None,
         "vertex_error_mm": vertex_error,
-        "timings_s": metrics["timings_s"],
+        "timings_s": {name: s for name, s in metrics["timings_s"].items() if name != "all"},
         "step_parts_ms": parts,
         "config": to_toml(options.config),
         "dataset": describe(dataset),

@@ -124,7 +124,7 @@ def perform(head: Head, options: FootageOptions) -> Performance:
         head_pose=torch.stack(poses),
         texture=paint(head, options.texture_side, options.seed),
         seen=torch.ones(options.texture_side, options.texture_side),
-        light=light * 0.9,
+        light=light,
         gain=torch.ones(count, 3),
         bias=torch.zeros(count, 3),
         mm_per_unit=1000.0,
