@@ -25,14 +25,18 @@ _DRAW, _READ = 0x3059, 0x305A
 _MAJOR, _MINOR, _PROFILE, _CORE = 0x3098, 0x30FB, 0x30FD, 1
 _PLATFORM_DEVICE, _PLATFORM_SURFACELESS = 0x313F, 0x31DD
 _CUDA_ORDINAL, _RENDER_NODE, _DRM_FILE = 0x323A, 0x3377, 0x3233
-_ERRORS = dict(
-    zip(
-        range(0x3000, 0x300F),
-        "SUCCESS NOT_INITIALIZED BAD_ACCESS BAD_ALLOC BAD_ATTRIBUTE BAD_CONFIG BAD_CONTEXT BAD_CURRENT_SURFACE "
-        "BAD_DISPLAY BAD_MATCH BAD_NATIVE_PIXMAP BAD_NATIVE_WINDOW BAD_PARAMETER BAD_SURFACE CONTEXT_LOST".split(),
-        strict=True,
-    )
-)
+_ERRORS = {
+    0x3001: "EGL_NOT_INITIALIZED",
+    0x3002: "EGL_BAD_ACCESS",
+    0x3003: "EGL_BAD_ALLOC",
+    0x3004: "EGL_BAD_ATTRIBUTE",
+    0x3005: "EGL_BAD_CONFIG",
+    0x3006: "EGL_BAD_CONTEXT",
+    0x3008: "EGL_BAD_DISPLAY",
+    0x3009: "EGL_BAD_MATCH",
+    0x300C: "EGL_BAD_PARAMETER",
+    0x300E: "EGL_CONTEXT_LOST",
+}
 _CALLS: dict[str, tuple[Any, ...]] = {  # result, arguments
     "eglBindAPI": (c_uint, c_uint),
     "eglQueryAPI": (c_uint,),
@@ -160,8 +164,8 @@ def devices() -> list[Device]:
     if not found or count.value == 0:
         reason = "" if found else f" ({_error(egl)})"
         raise RuntimeError(
-            f"rastergrad: OpenGL: {LIBRARY} is there, but no driver for it{reason}. Install one; in Debian and "
-            f"Ubuntu: {DEBIAN}.{_nvidia_hint([])}"
+            f"rastergrad: OpenGL: {LIBRARY} is there, but no driver for it{reason}. Install one; in Debian "
+            f"and Ubuntu: {DEBIAN}.{_nvidia_hint([])}"
         )
     handles = (c_void_p * count.value)()
     egl.eglQueryDevicesEXT(count.value, handles, ctypes.byref(count))
@@ -280,7 +284,7 @@ def _initialize_fails(device: Device, error: str) -> str:
     elif device.software:
         remedy = f"Mesa's software driver is missing or broken; in Debian and Ubuntu: {DEBIAN}"
     else:
-        remedy = "its driver is missing or broken; in Debian and Ubuntu: apt-get install libgl1-mesa-dri, or NVIDIA's"
+        remedy = "its driver is missing or broken; Debian has libgl1-mesa-dri, NVIDIA its own"
     return f"eglInitialize gives {error}: {remedy}"
 
 
@@ -324,4 +328,4 @@ def _nvidia_hint(listed: list[Device]) -> str:
 
 def _error(egl: Any) -> str:
     code = egl.eglGetError()
-    return f"EGL_{_ERRORS[code]}" if code in _ERRORS else f"error {code:#x}"
+    return _ERRORS.get(code, f"error {code:#x}")
