@@ -6,8 +6,8 @@ gives (u, v, z/w, id) and derivatives of it. Gradients are those of the usual ke
 import ctypes
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
-from ctypes import c_float, c_uint, c_void_p
+from collections.abc import Callable, Iterator
+from ctypes import c_float, c_uint
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from ...core import opengl
-from ...core.opengl import Functions
 from ...core.opengl_transfer import Buffer, Cuda, Host, Transfer, cuda_runtime
 
 _TRIANGLES, _UNSIGNED_INT, _LEQUAL = 0x0004, 0x1405, 0x0203
@@ -45,16 +44,43 @@ def forward(
     height: int,
     width: int,
     layered: bool,
+    refuse: Callable[[int], Exception] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`rast`, `rast_db` and, where `layered`, the depth of what was drawn; on the device of `pos`. Triangles
-    with an index out of range are left out.
+    """`rast`, `rast_db` and, where `layered`, the depth of what was drawn; on the device of `pos`.
+
+    `refuse` makes an error of the number of the first triangle with an index out of range; without it, such
+    triangles are left out.
     """
     with opengl.context(pos.device) as context:
         renderer = context.kept(Renderer)
         rast, rast_db, key = renderer.draw(
-            pos.detach().float(), tri, ranges, previous_key, (height, width), layered
+            pos.detach().float(), tri, ranges, previous_key, (height, width), layered, refuse
         )
     return rast.to(pos.dtype), rast_db.to(pos.dtype), key
+
+
+class Mesh:
+    """The triangles that OpenGL holds, and which of them have an index out of range."""
+
+    def __init__(self, tri: Tensor, vertices: int, bad: Tensor) -> None:
+        self.tri, self.vertices, self._bad = tri, vertices, bad
+        # Where torch does not count changes, nothing is known for sure.
+        self._version = -1 if tri.is_inference() else tri._version
+        self._first_bad: int | None = None
+
+    def holds(self, tri: Tensor) -> bool:
+        if tri.device != self.tri.device or tri.shape != self.tri.shape:
+            return False
+        if tri.device.type == "cpu":
+            return torch.equal(tri, self.tri)
+        return tri is self.tri and not tri.is_inference() and tri._version == self._version
+
+    def first_bad(self) -> int:
+        """-1 if there is none; asking a GPU waits for it."""
+        if self._first_bad is None:
+            found = self._bad.nonzero()
+            self._first_bad = int(found[0, 0]) if len(found) else -1
+        return self._first_bad
 
 
 @dataclass
@@ -94,7 +120,7 @@ class Renderer:
         self.most_texels = gl.integer(_MOST_TEXELS)
         self._programs: dict[tuple[bool, bool], dict[str, int]] = {}
         self._positions, self._triangles = Buffer(gl, _RGBA32F), Buffer(gl, _R32I)
-        self._mesh: tuple[Tensor, int, int] | None = None
+        self._mesh: Mesh | None = None
         self._targets: OrderedDict[tuple[int, int, int, bool], Target] = OrderedDict()
         self._host, self._cuda = Host(gl), None
         gl.BindVertexArray(opengl.name(gl.GenVertexArrays))
@@ -113,10 +139,11 @@ class Renderer:
         previous_key: Tensor | None,
         size: tuple[int, int],
         layered: bool,
+        refuse: Callable[[int], Exception] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See `forward`; `pos` is float32."""
         gl, device = self.gl, pos.device
-        table = None if ranges is None else ranges.tolist()
+        table = None if ranges is None else [(first, count) for first, count in ranges.tolist()]
         images = pos.shape[0] if table is None else len(table)
         height, width = size
         self._refuse(pos.shape[-2], tri.shape[0], size)
@@ -126,22 +153,23 @@ class Renderer:
             for shape in ((images, height, width, 4),) * 2 + ((images, height, width) if layered else (0,),)
         ]
         triangles, vertices = tri.shape[0], pos.shape[-2]
-        if triangles and vertices:
-            self._upload_triangles(tri, vertices, way)
-        if table is not None and triangles and vertices:
+        if triangles:
+            self._upload_triangles(tri, vertices, way, refuse)
+        drawable = min(triangles, vertices) > 0
+        if table is not None and drawable:
             way.upload(pos, self._positions)
         together = self._together(images, vertices if table is None else 0, size)
         for start in _starts(images, together):
             part = slice(start, start + together)
             target = self._target(size, together, layered)
-            if table is None and triangles and vertices:
+            if table is None and drawable:
                 way.upload(pos[part], self._positions)
             behind = previous_key is not None
             if previous_key is not None:
                 way.upload_image(previous_key[part], target.previous)
             draws = [(0, triangles)] * together if table is None else table[part]
             gl.Viewport(0, 0, width, height)
-            self._draw(target, size, draws if vertices else [], vertices, triangles, table is None, behind)
+            self._draw(target, size, draws if drawable else [], vertices, triangles, table is None, behind)
             for texture, output in zip((target.fragments, target.slopes, target.key), outputs, strict=True):
                 if texture:
                     way.download(texture, output[part])
@@ -170,7 +198,9 @@ class Renderer:
                 )
 
     def _together(self, images: int, vertices: int, size: tuple[int, int]) -> int:
-        """How many images are drawn at once, all draws alike; the last may repeat images of the one before."""
+        """How many images are drawn at once. All draws are alike; the last may repeat images of the one
+        before.
+        """
         most = min(self.most_images, max(_TARGET_BYTES // (_BYTES_PER_PIXEL * size[0] * size[1]), 1))
         if vertices:
             most = min(most, self.most_texels // vertices)
@@ -188,25 +218,21 @@ class Renderer:
             self._cuda = Cuda(self.gl, runtime, device)
         return self._cuda
 
-    def _upload_triangles(self, tri: Tensor, vertices: int, way: Transfer) -> None:
-        """Once for as long as they are the same. On a CPU that is their content: identity would not show a change
-        by NumPy through shared memory, and an index buffer that is converted for each call would never be
-        found.
+    def _upload_triangles(
+        self, tri: Tensor, vertices: int, way: Transfer, refuse: Callable[[int], Exception] | None
+    ) -> None:
+        """Once for as long as they are the same. On a CPU that is their content: identity would not show a
+        change by NumPy through shared memory, and an index buffer that is converted for each call would never
+        be found.
         """
-        if self._mesh is not None and self._mesh[1] == vertices and self._same(tri):
-            return
-        bad = ((tri < 0) | (tri >= vertices)).any(1, keepdim=True)
-        way.upload(tri.masked_fill(bad, 0), self._triangles)  # without area, hence not drawn
-        self._mesh = (tri.clone() if tri.device.type == "cpu" else tri), vertices, _version(tri)
-
-    def _same(self, tri: Tensor) -> bool:
-        assert self._mesh is not None
-        known, _, version = self._mesh
-        if tri.device != known.device or tri.shape != known.shape:
-            return False
-        if tri.device.type == "cpu":
-            return torch.equal(tri, known)
-        return tri is known and version == _version(tri) >= 0
+        known = self._mesh
+        if known is None or known.vertices != vertices or not known.holds(tri):
+            self._mesh = None  # until the new one is there
+            bad = ((tri < 0) | (tri >= vertices)).any(1)
+            way.upload(tri.masked_fill(bad[:, None], 0), self._triangles)  # no area, hence not drawn
+            known = self._mesh = Mesh(tri.clone() if tri.device.type == "cpu" else tri, vertices, bad)
+        if refuse is not None and known.first_bad() >= 0:
+            raise refuse(known.first_bad())
 
     # ---- drawing ------------------------------------------------------------------------------------------
 
@@ -214,7 +240,7 @@ class Renderer:
         self,
         target: Target,
         size: tuple[int, int],
-        draws: list[list[int]] | list[tuple[int, int]],
+        draws: list[tuple[int, int]],
         vertices: int,
         triangles: int,
         instanced: bool,
@@ -309,7 +335,7 @@ class Renderer:
 
     def _new_target(self, size: tuple[int, int], images: int, key: bool) -> Target:
         gl = self.gl
-        made = Target(opengl.name(gl.GenFramebuffers), *(0,) * 5, images)
+        made = Target(opengl.name(gl.GenFramebuffers), 0, 0, 0, 0, 0, images)
         try:
             made.fragments = self._images(size, images, _RGBA32F, _RGBA)
             made.slopes = self._images(size, images, _RGBA32F, _RGBA)
@@ -367,8 +393,3 @@ class Renderer:
 def _starts(images: int, together: int) -> Iterator[int]:
     for start in range(0, images, max(together, 1)):
         yield min(start, images - together)
-
-
-def _version(tri: Tensor) -> int:
-    """-1 where torch does not count changes."""
-    return -1 if tri.is_inference() else tri._version
