@@ -6,6 +6,7 @@ Needs Linux and libEGL. Nothing is loaded before a context is asked for. Sources
 1.5, EGL_EXT_device_enumeration, EGL_EXT_platform_device, EGL_NV_device_cuda, EGL_MESA_platform_surfaceless.
 """
 
+import atexit
 import ctypes
 import functools
 import os
@@ -43,6 +44,7 @@ _CALLS: dict[str, tuple[Any, ...]] = {  # result, arguments
     "eglGetError": (c_int,),
     "eglGetProcAddress": (c_void_p, c_char_p),
     "eglInitialize": (c_uint, c_void_p, c_void_p, c_void_p),
+    "eglTerminate": (c_uint, c_void_p),
     "eglCreateContext": (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p),
     "eglDestroyContext": (c_uint, c_void_p, c_void_p),
     "eglMakeCurrent": (c_uint, c_void_p, c_void_p, c_void_p, c_void_p),
@@ -251,6 +253,19 @@ def _after_fork() -> None:
     _lock = threading.Lock()
     for display in _opened:
         _opened[display] = "a parent's"
+    if _opened:
+        atexit.register(_terminate)
+
+
+def _terminate() -> None:
+    """At the end of a forked process, Mesa waits for its parent's threads. They do not exist, but those of
+    this process may have their names, so they have to be gone by then.
+    """
+    egl = library()
+    for display, whose in _opened.items():
+        if whose == "ours":
+            egl.eglMakeCurrent(display, None, None, None)
+            egl.eglTerminate(display)
 
 
 os.register_at_fork(after_in_child=_after_fork)

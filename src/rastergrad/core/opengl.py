@@ -245,7 +245,8 @@ def _of_platform() -> Any:
         return glcontext.default_backend()(mode="standalone", glversion=100 * major + 10 * minor)
     except Exception as failure:  # whatever its backends raise
         raise RuntimeError(
-            f"rastergrad: OpenGL: no context of OpenGL {major}.{minor} ({failure}). Update the graphics driver."
+            f"rastergrad: OpenGL: no context of OpenGL {major}.{minor} ({failure}). Update the "
+            "graphics driver."
         ) from failure
 
 

@@ -121,8 +121,8 @@ class Cuda:
         if self._index not in drawing:
             raise RuntimeError(
                 f"rastergrad: OpenGL draws on the GPU that CUDA numbers {list(drawing)}, tensors are on "
-                f"cuda:{self._index}. Let RASTERGRAD_EGL_DEVICE name the right one; `rastergrad doctor` lists "
-                "them."
+                f"cuda:{self._index}. Let RASTERGRAD_EGL_DEVICE name the right one; `rastergrad doctor` "
+                "lists them."
             )
 
     def upload(self, tensor: Tensor, buffer: Buffer) -> None:

@@ -46,8 +46,8 @@ def rasterize(
             overlap or be empty; triangles past the end of `tri` do not exist.
         db_grad: whether gradients that reach `rast_db` go on to `pos`.
         depth_grad: whether gradients that reach z/w go on to `pos`.
-        backend: None chooses by device; "cpu", "cuda", "reference", or "opengl", which draws with the graphics
-            hardware's own rasteriser or Mesa's in software, on any device (docs/guide/opengl.md).
+        backend: None chooses by device; "cpu", "cuda", "reference", or "opengl", which draws with the
+            graphics hardware's own rasteriser, or Mesa's in software, for tensors on any device.
 
     Returns:
         `rast`, float [N, H, W, 4]: (u, v, z/w, id). Corners 0, 1, 2 have (u, v) = (1, 0), (0, 1), (0, 0),
@@ -65,14 +65,14 @@ def rasterize(
     Errors:
         TypeError for what is no tensor of the right kind, ValueError for shapes that do not fit, for a
         vertex index out of range and for sides above 32768 pixels, or the driver's limit with OpenGL.
-        RuntimeError where there is no OpenGL: it names the cause and what to install. A triangle with a vertex
-        that is not finite is not drawn.
+        RuntimeError where there is no OpenGL: it names the cause and what to install. A triangle with a
+        vertex that is not finite is not drawn.
 
     Cost:
         A few nanoseconds per triangle and per pixel; scratch of 16 bytes per vertex and 4 per triangle and
         tile of 64 x 64 pixels; on a GPU 16 per vertex, 8 per pixel and at most 160 MB. Bitwise deterministic,
         gradients included, those on a GPU under `torch.use_deterministic_algorithms(True)`. Does not
-        synchronise.
+        synchronise, unless OpenGL's results go through the CPU's memory.
 
     Source:
         Laine et al. 2020, sections 3.1 and 3.2; clipping: Sutherland and Hodgman 1974; edge functions: Olano

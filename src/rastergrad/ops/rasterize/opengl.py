@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""rasterize with OpenGL: the graphics hardware's own rasteriser, or Mesa's in software, finds what is visible; a shader
-gives (u, v, z/w, id) and derivatives of it. Gradients are those of the usual kernels.
+"""rasterize with OpenGL: the graphics hardware's own rasteriser, or Mesa's in software, finds what is
+visible; a shader gives (u, v, z/w, id) and derivatives of it. Gradients are those of the usual kernels.
 """
 
 import ctypes
