@@ -119,8 +119,8 @@ def _programs() -> str:
 
 
 def _opengl() -> tuple[list[str], list[str]]:
-    """What `backend="opengl"` would draw with, or why not and what to do about it; for tensors on which devices
-    it draws.
+    """What `backend="opengl"` would draw with, or why not and what to do about it; for tensors on which
+    devices it draws.
     """
     lines, places = [], []
     try:

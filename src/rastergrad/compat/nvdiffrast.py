@@ -112,8 +112,9 @@ class RasterizeGLContext(RasterizeCudaContext):
     Programs ask for it by habit, and the kernels are quicker than OpenGL in software and need nothing
     installed. So tensors on a CPU or an NVIDIA GPU are drawn by the kernels, unless the variable
     RASTERGRAD_COMPAT_OPENGL=1 (`python -m rastergrad.compat --opengl`) asks for OpenGL; then there is an
-    error where it is missing. Tensors on other GPUs, for which there are no kernels, are drawn with OpenGL if it is
-    there, and otherwise by the slow reference, after a warning. RASTERGRAD_COMPAT_OPENGL=0 never uses OpenGL.
+    error where it is missing. Tensors on other GPUs, for which there are no kernels, are drawn with OpenGL
+    if it is there, and otherwise by the slow reference, after a warning. RASTERGRAD_COMPAT_OPENGL=0 never
+    uses OpenGL.
 
     Args:
         output_db: accepted; derivatives are always computed.
