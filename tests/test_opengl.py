@@ -17,6 +17,7 @@ import rastergrad as rg
 import rastergrad.compat.nvdiffrast as dr
 from benchmarks.scene import camera, seen
 from rastergrad.core import opengl
+from rastergrad.demo.cube import fit
 from rastergrad.ops.rasterize.opengl import Renderer
 from testing import golden, scenes, strategies, with_opengl
 
@@ -43,8 +44,22 @@ def draw(pos: Tensor, tri: Tensor, size: tuple[int, int], **options: object) -> 
     return rg.rasterize(pos, tri, size, backend="opengl", **options)  # type: ignore[arg-type]
 
 
-def assert_same(got: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor], differing: float = 0.0) -> None:
-    """Ids but for a share of the pixels; where they agree, u and v within 1e-4, z/w within 1e-5, slopes within 1e-3.
+def edge_distance(rast: Tensor, rast_db: Tensor) -> Tensor:
+    """Of a pixel's centre from the next edge of its triangle, in pixels; infinite for background."""
+    u, v, du, dv = rast[..., 0], rast[..., 1], rast_db[..., :2], rast_db[..., 2:]
+    pairs = ((u, du), (v, dv), (1 - u - v, du + dv))
+    distance = torch.stack([value / slope.norm(dim=-1).clamp(min=1e-30) for value, slope in pairs]).amin(0)
+    return torch.where(rast[..., 3] > 0, distance, torch.inf)
+
+
+def doubtful(got: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor]) -> Tensor:
+    """Within 1/16 pixel of an edge of what one of them shows."""
+    return torch.minimum(edge_distance(*got), edge_distance(*want)) < 1 / 16
+
+
+def assert_same(got: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor], differing: int = 0) -> None:
+    """Ids but for a number of pixels, all doubtful; where they agree, u and v within 1e-4, z/w within 1e-5,
+    slopes within 1e-3.
 
     Shader and kernel have the same formulas in float32: what may differ is the order of operations, and on
     some hardware fused multiply-add and division, by a few units in the last place of the largest term. On a
@@ -53,7 +68,8 @@ def assert_same(got: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor], differi
     assert [x.shape for x in got] == [x.shape for x in want]
     assert [x.dtype for x in got] == [x.dtype for x in want]
     same = got[0][..., 3] == want[0][..., 3]
-    assert float((~same).float().mean()) <= differing
+    assert int((~same).sum()) <= differing
+    assert bool(doubtful(got, want)[~same].all())
     rast, rast_db = (x[same] for x in got)
     rast_want, db_want = (x[same] for x in want)
     assert float((rast - rast_want)[:, :2].abs().max()) < 1e-4
@@ -76,35 +92,22 @@ def test_golden_cases(name: str) -> None:
     assert golden.failures(golden.native_functions("opengl"), name) == []
 
 
-def edge_distance(rast: Tensor, rast_db: Tensor) -> Tensor:
-    """Of a pixel's centre from the next edge of its triangle, in pixels; infinite for background."""
-    u, v, du, dv = rast[..., 0], rast[..., 1], rast_db[..., :2], rast_db[..., 2:]
-    pairs = ((u, du), (v, dv), (1 - u - v, du + dv))
-    distance = torch.stack([value / slope.norm(dim=-1).clamp(min=1e-30) for value, slope in pairs]).amin(0)
-    return torch.where(rast[..., 3] > 0, distance, torch.inf)
-
-
-def doubtful(got: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor]) -> Tensor:
-    """Within 1/16 pixel of an edge of what one of them shows."""
-    return torch.minimum(edge_distance(*got), edge_distance(*want)) < 1 / 16
-
-
 @pytest.mark.parametrize(("triangles", "side"), [(1_000, 256), (10_000, 512), (100_000, 256)])
 def test_spheres_show_the_same_triangles(triangles: int, side: int) -> None:
     """The whole sweep, 1k to 100k triangles at 256^2 to 2048^2, is `python -m benchmarks.opengl`."""
     scene = seen(scenes.sphere(triangles, bumps=0.1), camera(), side)
     want = rg.rasterize(scene.pos, scene.tri, (side, side))
     got = draw(scene.pos, scene.tri, (side, side))
-    # At most one pixel of a small image.
-    assert_same(got, want, max(1e-5, 1.5 / side**2))
-    assert bool(doubtful(got, want)[got[0][..., 3] != want[0][..., 3]].all())
+    assert_same(got, want, math.ceil(1e-5 * side**2))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 23), (19, 1), (7, 5), (33, 129), (2160, 4096)])
 def test_sizes(size: tuple[int, int]) -> None:
     mesh = scenes.sphere(300)
     pos = mesh.clip(scenes.orbit(1, aspect=size[1] / size[0]))
-    assert_same(draw(pos, mesh.tri, size), rg.rasterize(pos, mesh.tri, size), 1e-5)
+    assert_same(
+        draw(pos, mesh.tri, size), rg.rasterize(pos, mesh.tri, size), math.ceil(1e-5 * size[0] * size[1])
+    )
 
 
 def test_one_triangle_covers_all() -> None:
@@ -174,7 +177,7 @@ def assert_draws(
 ) -> None:
     rast, rast_db, key = renderer.draw(pos, tri.int(), ranges, None, size, False)
     assert key.numel() == 0
-    assert_same((rast, rast_db), rg.rasterize(pos, tri, size, ranges=ranges), 1e-4)
+    assert_same((rast, rast_db), rg.rasterize(pos, tri, size, ranges=ranges), 2)
 
 
 @pytest.mark.parametrize("together", [17, 5, 1])
@@ -245,8 +248,7 @@ def test_layers_are_those_of_the_cpu(size: tuple[int, int]) -> None:
     want = list(rg.depth_layers(pos, tri, size))
     assert len(got) == len(want) == 6
     for a, b in zip(got, want, strict=True):
-        # A pixel that differs in one layer, at an edge, may do so in all that follow.
-        assert_same(a, b, 4 / (2 * size[0] * size[1]) + 1e-3)
+        assert_same(a, b, 3)
     assert torch.equal(got[0][0], draw(pos, tri, size)[0])
 
 
@@ -258,7 +260,7 @@ def test_layers_of_ranges(renderer: Renderer) -> None:
     renderer.most_images = 2
     for _ in range(4):
         rast, _, key = renderer.draw(pos, tri, ranges, key, (3, 3), True)
-        assert bool((rast == rast[:, :1, :1]).all())
+        assert bool((rast[..., 3] == rast[:, :1, :1, 3]).all())
         seen_ids.append(rast[:, 0, 0, 3].tolist())
     assert seen_ids == [[2, 2, 2], [1, 3, 3], [0, 0, 1], [0, 0, 0]]
 
@@ -410,12 +412,13 @@ def test_other_primitives_take_the_word() -> None:
 
 
 def test_the_cube_of_the_paper_is_fitted_with_it() -> None:
-    """The same random views: the same first loss, and the same curve but for pixels at edges."""
-    from rastergrad.demo.cube import fit
-
-    got, want = (fit(8, 60, seed=0, backend=backend) for backend in ("opengl", "cpu"))
-    assert got is not None
-    assert want is not None
+    """From the same random views the same losses, but where one of the few pixels lies at an edge."""
+    got, want = (fit("continuous", 8, 60, [0, 1], backend=backend) for backend in ("opengl", "cpu"))
+    off = torch.tensor(got.loss) / torch.tensor(want.loss) - 1
+    assert float((off.abs() < 1e-3).float().mean()) > 0.8
+    assert float(off.abs().max()) < 0.2
+    assert got.distance[-1] == pytest.approx(want.distance[-1], rel=1e-2)
+    assert sum(got.distance[-1]) < 0.9 * sum(got.start)
 
 
 # ---- the drop-in module ------------------------------------------------------------------------------------
