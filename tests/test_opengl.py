@@ -86,7 +86,7 @@ def assert_same(got: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor], differi
     "name", [n for n in golden.names("r") + golden.names("p") if not n.startswith("r18")]
 )
 def test_golden_cases(name: str) -> None:
-    """On safe pixels, as the runner masks them, layers and gradients included; where it demands exact ids, Mesa's."""
+    """On safe pixels, as the runner masks them, layers and gradients included."""
     if name[:3] in ("r09", "r10") and not with_opengl.software(with_opengl.require()):
         pytest.skip("the fill rule is the hardware's own")
     assert golden.failures(golden.native_functions("opengl"), name) == []
@@ -240,7 +240,7 @@ def test_an_index_buffer_that_changes_is_seen() -> None:
 
 @pytest.mark.parametrize("size", [(40, 40), (17, 65)])
 def test_layers_are_those_of_the_cpu(size: tuple[int, int]) -> None:
-    """Through a ball within a ball within a ball: six, then no more; each goes on from where it is asked to."""
+    """Through a ball within a ball within a ball: six, then no more."""
     shells = [scenes.sphere(400, radius=r) for r in (1.0, 0.7, 0.4)]
     pos = torch.cat([m.clip(scenes.orbit(2)) for m in shells], 1)
     tri = torch.cat([m.tri + k * len(m.pos) for k, m in enumerate(shells)])
@@ -400,7 +400,7 @@ def test_indices_out_of_range() -> None:
 
 def test_other_primitives_take_the_word() -> None:
     """It rasterises only: elsewhere "opengl" is what None is, while an unknown word is still an error."""
-    rast, rast_db = draw(FULL[None], ONE, (4, 4))
+    rast, _ = draw(FULL[None], ONE, (4, 4))
     for backend in ("opengl", None):
         attr, _ = rg.interpolate(FULL, rast, ONE, backend=backend)
     assert torch.equal(attr, rg.interpolate(FULL, rast, ONE, backend="cpu")[0])
@@ -453,7 +453,7 @@ def test_a_gl_context_draws_with_opengl_where_that_is_asked_for(monkeypatch: pyt
 
 
 def test_a_program_runs_with_opengl(tmp_path: Path) -> None:
-    """`--opengl` reaches the program, where OpenGL is missing it says so, and without the option all goes on."""
+    """`--opengl` reaches the program, which stops where OpenGL is missing. Without the option it goes on."""
     program = tmp_path / "program.py"
     program.write_text(
         "import torch, nvdiffrast.torch as dr\n"

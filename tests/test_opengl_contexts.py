@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""OpenGL contexts: who gets which, that they come and go without a trace, and what is said where there are none."""
+"""OpenGL contexts: who gets which, that they come and go without a trace, and what is said where there are
+none.
+"""
 
 import gc
 import os
@@ -90,8 +92,8 @@ def resident_mb() -> float:
 
 
 def test_a_thousand_contexts_leave_nothing_behind() -> None:
-    """Memory, open files and threads, of contexts alone and of those that have drawn. A leak of one context, 300 kB
-    and more, would add 300 MB.
+    """Memory, open files and threads, of contexts alone and of those that have drawn. Contexts that are not
+    destroyed take 300 kB each: 300 MB.
     """
 
     def used() -> tuple[int, int]:
@@ -216,8 +218,8 @@ FORKS = """
                 drawn()
             except RuntimeError as failure:
                 assert 'with the method "spawn"' in str(failure)
-                sys.exit(5)
-            sys.exit(6)
+                os._exit(5)
+            os._exit(6)
         assert same()
         sys.exit(3 if status(grandchild) == 5 else 4)
     assert status(child) == 3
@@ -233,15 +235,16 @@ FORKS = """
 
 
 def test_forked_processes_draw_with_a_context_of_their_own() -> None:
-    """Raw forks that end as programs do, and workers of multiprocessing; no word on stderr. The parent's threads
-    are missing in a child, so what waits for one hangs: hence the time limit. Mesa has displays for one generation.
+    """Raw forks that end as programs do, and workers of multiprocessing; no word on stderr. The parent's
+    threads are missing in a child, so what waits for one hangs: hence the time limit. Mesa has displays for
+    one generation.
     """
     done = python(FORKS)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_nothing_is_loaded_before_it_is_asked_for() -> None:
-    """Not by the import, nor by drawing with the backend of the device; and the end of a process is silent."""
+    """Not by the import, nor by drawing with the device's backend; the end of a process is silent."""
     done = python("""
         import pathlib, torch, rastergrad as rg
         import rastergrad.compat.nvdiffrast as dr
@@ -293,13 +296,13 @@ OPEN = f"""
         ),
         (
             {"LIBGL_DRIVERS_PATH": "/absent"},
-            "EGL device 0 (software): eglInitialize gives EGL_NOT_INITIALIZED: Mesa's software driver is missing or "
-            f"broken; in Debian and Ubuntu: {egl.DEBIAN}",
+            "EGL device 0 (software): eglInitialize gives EGL_NOT_INITIALIZED: Mesa's software driver is "
+            f"missing or broken; in Debian and Ubuntu: {egl.DEBIAN}",
         ),
         (
             {"MESA_GL_VERSION_OVERRIDE": "3.2"},
-            "eglCreateContext gives EGL_BAD_MATCH: its OpenGL is older than 3.3; update the driver, or draw in "
-            "software with RASTERGRAD_EGL_DEVICE",
+            "eglCreateContext gives EGL_BAD_MATCH: its OpenGL is older than 3.3; update the driver, or draw "
+            "in software with RASTERGRAD_EGL_DEVICE",
         ),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
@@ -382,7 +385,7 @@ def test_nvidia_without_its_opengl(monkeypatch: pytest.MonkeyPatch) -> None:
     """The usual container: CUDA works, graphics were not asked for."""
     monkeypatch.setattr(egl, "Path", lambda name: Path("/") if name == "/dev/nvidiactl" else Path(name))
     monkeypatch.setattr(egl, "devices", lambda: [SOFTWARE])
-    with pytest.raises(RuntimeError, match="NVIDIA_DRIVER_CAPABILITIES=all.*libnvidia-gl"):
+    with pytest.raises(RuntimeError, match=r"NVIDIA_DRIVER_CAPABILITIES=all.*libnvidia-gl"):
         egl.create(cuda=0)
 
 
@@ -401,7 +404,7 @@ def test_missing_functions_shaders_and_errors_of_the_driver() -> None:
     with opengl.context(CPU) as context:
         gl = context.gl
         with pytest.raises(
-            RuntimeError, match=r"(?s)refuses the shaders of nothing; please report this: .*nonsense"
+            RuntimeError, match=r"(?s)refuses the shaders of nothing; please report this: .*error"
         ):
             opengl.program(gl, "#version 330 core\nnonsense", "#version 330 core\nvoid main() {}", "nothing")
         gl.Enable(0xFFFF)

@@ -117,7 +117,7 @@ class Cuda:
         self._pixels = Buffer(gl)  # between images and tensors
         self._call("cudaSetDevice", self._index)
         everything = runtime.cudaGLDeviceList.cudaGLDeviceListAll
-        _, drawing = self._call("cudaGLGetDevices", 64, everything)
+        *_, drawing = self._call("cudaGLGetDevices", 64, everything)
         if self._index not in drawing:
             raise RuntimeError(
                 f"rastergrad: OpenGL draws on the GPU that CUDA numbers {list(drawing)}, tensors are on "
