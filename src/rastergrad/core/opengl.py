@@ -72,6 +72,7 @@ _SIGNATURES = {
     "TexParameteri": "vIIi",
     "TexSubImage3D": "vIiiiiiiiIIp",
     "Uniform1i": "vii",
+    "Uniform2f": "viff",
     "Uniform4f": "viffff",
     "UseProgram": "vI",
     "Viewport": "viiii",

@@ -251,6 +251,7 @@ class Renderer:
         gl.BindFramebuffer(_FRAMEBUFFER, target.framebuffer)
         uniforms = self._program(bool(target.key), behind)
         gl.Uniform1i(uniforms["vertices"], vertices if instanced else 0)
+        gl.Uniform2f(uniforms["steps"], 128 * width, 128 * height)
         gl.Uniform4f(uniforms["pixels"], 2 / width, 2 / height, 1 / width - 1, 1 / height - 1)
         for unit, (kind, texture) in enumerate(
             (
@@ -307,6 +308,7 @@ class Renderer:
                 "vertices",
                 "first_image",
                 "first_triangle",
+                "steps",
                 "pixels",
                 "positions",
                 "triangles",
