@@ -65,6 +65,13 @@ def assert_same(got: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor], differi
     assert bool(((rast_db - db_want).abs() <= 1e-3 * scale).all())
 
 
+def allowed(pixels: int) -> int:
+    """How many pixels may show another triangle: none with Mesa, which rounds no more once positions are on
+    the grid and has the definition's fill rule.
+    """
+    return 0 if with_opengl.software(with_opengl.require()) else math.ceil(1e-5 * pixels)
+
+
 # ---- what is visible ---------------------------------------------------------------------------------------
 
 
@@ -85,7 +92,7 @@ def test_spheres_show_the_same_triangles(triangles: int, side: int) -> None:
     scene = seen(scenes.sphere(triangles, bumps=0.1), camera(), side)
     want = rg.rasterize(scene.pos, scene.tri, (side, side))
     got = draw(scene.pos, scene.tri, (side, side))
-    assert_same(got, want, math.ceil(1e-5 * side**2))
+    assert_same(got, want, allowed(side * side))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 23), (19, 1), (7, 5), (33, 129), (2160, 4096)])
