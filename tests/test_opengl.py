@@ -66,8 +66,8 @@ def assert_same(got: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor], differi
 
 
 def allowed(pixels: int) -> int:
-    """How many pixels may show another triangle. Next to none with Mesa, which rounds little once positions are on
-    the grid and has the definition's fill rule.
+    """How many pixels may show another triangle: next to none with Mesa, which rounds little once positions are
+    on the grid and has the definition's fill rule.
     """
     share = 1e-6 if with_opengl.software(with_opengl.require()) else 1e-5
     return round(share * pixels)
