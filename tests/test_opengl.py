@@ -16,10 +16,11 @@ from torch import Tensor
 import rastergrad as rg
 import rastergrad.compat.nvdiffrast as dr
 from benchmarks.scene import camera, seen
+from rastergrad.capture import render as capture
 from rastergrad.core import opengl
 from rastergrad.demo.cube import fit
 from rastergrad.ops.rasterize.opengl import Renderer
-from testing import golden, scenes, strategies, with_opengl
+from testing import golden, performances, scenes, strategies, with_opengl
 
 pytestmark = with_opengl.needs_opengl
 
@@ -66,8 +67,8 @@ def assert_same(got: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor], differi
 
 
 def allowed(pixels: int) -> int:
-    """How many pixels may show another triangle: next to none with Mesa, which rounds little once positions are
-    on the grid and has the definition's fill rule.
+    """How many pixels may show another triangle: next to none with Mesa, which rounds little once positions
+    are on the grid and has the definition's fill rule.
     """
     share = 1e-6 if with_opengl.software(with_opengl.require()) else 1e-5
     return round(share * pixels)
@@ -293,6 +294,25 @@ def test_one_step_of_optimisation() -> None:
         image = rg.antialias(color, rast, pos, mesh.tri, backend=backend)
         loss = (image - 0.5).square().sum()
         results.append((loss.detach(), *torch.autograd.grad(loss, (world, tex))))
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3 * float(want.abs().max()))
+
+
+def test_one_step_of_capture() -> None:
+    """Its picture of a lit, textured template in two cameras, and what Adam makes of it."""
+    template = performances.ball()
+    texture = performances.speckle(64)[None]
+    results = []
+    for backend in ("opengl", "cpu"):
+        verts, tex = template.positions.clone().requires_grad_(), texture.clone().requires_grad_()
+        optimizer = torch.optim.Adam([verts, tex], lr=1e-3)
+        pos = scenes.transform(verts * 8, scenes.orbit(2))
+        shade = torch.ones(2, len(verts), 3)
+        image = capture.draw(pos, template, tex, shade, (40, 32), backend=backend)
+        loss = (image - 0.3).square().mean()
+        loss.backward()
+        optimizer.step()
+        results.append((loss.detach(), verts.grad, tex.grad, verts.detach(), tex.detach()))
     for got, want in zip(*results, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3 * float(want.abs().max()))
 
