@@ -88,7 +88,7 @@ def test_golden_cases(name: str) -> None:
     assert golden.failures(golden.native_functions("opengl"), name) == []
 
 
-@pytest.mark.parametrize(("triangles", "side"), [(1_000, 256), (10_000, 512), (100_000, 256)])
+@pytest.mark.parametrize(("triangles", "side"), [(1_000, 512), (10_000, 256), (100_000, 512)])
 def test_spheres_show_the_same_triangles(triangles: int, side: int) -> None:
     """The whole sweep, 1k to 100k triangles at 256^2 to 2048^2, is `python -m benchmarks.opengl`."""
     scene = seen(scenes.sphere(triangles, bumps=0.1), camera(), side)
@@ -111,18 +111,32 @@ def test_one_triangle_covers_all() -> None:
     assert rast_db[0, 0, 1].tolist() == [-0.25, -0.25, 0.25, 0.0]
 
 
-@settings(max_examples=100, deadline=None)
+def ends_nearby(scene: strategies.ClipScene, image: int, row: int, column: int, number: int) -> bool:
+    """Whether the triangle's plane leaves -1 <= z/w <= 1 within 1/8 pixel of the pixel's centre."""
+    height, width = scene.size
+    p = scene.pos[image][scene.tri[number].long()].double()
+    for dx, dy in ((0.125, 0), (-0.125, 0), (0, 0.125), (0, -0.125)):
+        centre = torch.tensor([2 * (column + dx) + 1, 2 * (row + dy) + 1]) / torch.tensor([width, height]) - 1
+        q = p[:, :2] - centre * p[:, 3:]
+        area = q.roll(-1, 0)[:, 0] * q.roll(-2, 0)[:, 1] - q.roll(-1, 0)[:, 1] * q.roll(-2, 0)[:, 0]
+        if not abs(float((area @ p[:, 2]) / (area @ p[:, 3]))) <= 1:
+            return True
+    return False
+
+
+@settings(max_examples=60, deadline=None)
 @given(scene=strategies.clip_scenes(tuple(k for k in strategies.KINDS if k != "w near zero")))
 def test_any_scene(scene: strategies.ClipScene) -> None:
     """Clipping, corners behind the camera, slivers, folds, several images: another triangle shows only near
-    edges, near the planes at which the driver clips in float32, and where both are equally deep.
+    edges, where both are equally deep, and where one is cut off by the near or the far plane, as drivers clip
+    in float32.
     """
     got, want = draw(scene.pos, scene.tri, scene.size), rg.rasterize(scene.pos, scene.tri, scene.size)
     differs = got[0][..., 3] != want[0][..., 3]
-    depths = torch.stack([got[0][..., 2], want[0][..., 2]])
-    clipped = depths.abs().amax(0) > 0.999
-    tie = (depths[0] - depths[1]).abs() < 1e-5
-    assert bool((with_opengl.doubtful(got, want) | clipped | tie)[differs].all())
+    tie = (got[0][..., 2] - want[0][..., 2]).abs() < 1e-4
+    for image, row, column in (differs & ~tie & ~with_opengl.doubtful(got, want)).nonzero().tolist():
+        shown = [int(rast[image, row, column, 3]) for rast in (got[0], want[0])]
+        assert any(k and ends_nearby(scene, image, row, column, k - 1) for k in shown)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0])
