@@ -128,12 +128,12 @@ def ends_nearby(scene: strategies.ClipScene, image: int, row: int, column: int, 
 @given(scene=strategies.clip_scenes(tuple(k for k in strategies.KINDS if k != "w near zero")))
 def test_any_scene(scene: strategies.ClipScene) -> None:
     """Clipping, corners behind the camera, slivers, folds, several images: another triangle shows only near
-    edges, where both are equally deep, and where one is cut off by the near or the far plane, as drivers clip
-    in float32.
+    edges, where both are nearly equally deep, and where one is cut off by the near or the far plane: drivers
+    clip in float32, which tilts what is left of a triangle (by 1e-4 in z/w at one pixel of a million).
     """
     got, want = draw(scene.pos, scene.tri, scene.size), rg.rasterize(scene.pos, scene.tri, scene.size)
     differs = got[0][..., 3] != want[0][..., 3]
-    tie = (got[0][..., 2] - want[0][..., 2]).abs() < 1e-4
+    tie = (got[0][..., 2] - want[0][..., 2]).abs() < 1e-3
     for image, row, column in (differs & ~tie & ~with_opengl.doubtful(got, want)).nonzero().tolist():
         shown = [int(rast[image, row, column, 3]) for rast in (got[0], want[0])]
         assert any(k and ends_nearby(scene, image, row, column, k - 1) for k in shown)
