@@ -111,32 +111,30 @@ def test_one_triangle_covers_all() -> None:
     assert rast_db[0, 0, 1].tolist() == [-0.25, -0.25, 0.25, 0.0]
 
 
-def ends_nearby(scene: strategies.ClipScene, image: int, row: int, column: int, number: int) -> bool:
-    """Whether the triangle's plane leaves -1 <= z/w <= 1 within 1/8 pixel of the pixel's centre."""
-    height, width = scene.size
-    p = scene.pos[image][scene.tri[number].long()].double()
-    for dx, dy in ((0.125, 0), (-0.125, 0), (0, 0.125), (0, -0.125)):
-        centre = torch.tensor([2 * (column + dx) + 1, 2 * (row + dy) + 1]) / torch.tensor([width, height]) - 1
-        q = p[:, :2] - centre * p[:, 3:]
-        area = q.roll(-1, 0)[:, 0] * q.roll(-2, 0)[:, 1] - q.roll(-1, 0)[:, 1] * q.roll(-2, 0)[:, 0]
-        if not abs(float((area @ p[:, 2]) / (area @ p[:, 3]))) <= 1:
-            return True
-    return False
+BEHIND = ("w near zero", "behind")
 
 
-@settings(max_examples=60, deadline=None)
-@given(scene=strategies.clip_scenes(tuple(k for k in strategies.KINDS if k != "w near zero")))
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(scene=strategies.clip_scenes(tuple(k for k in strategies.KINDS if k not in BEHIND)))
 def test_any_scene(scene: strategies.ClipScene) -> None:
-    """Clipping, corners behind the camera, slivers, folds, several images: another triangle shows only near
-    edges, where both are nearly equally deep, and where one is cut off by the near or the far plane: drivers
-    clip in float32, which tilts what is left of a triangle (by 1e-4 in z/w at one pixel of a million).
+    """Slivers, folds, corners on pixel centres, clipping at the sides, several images: another triangle shows
+    only near edges, and where both are nearly equally deep, as drivers clip in float32.
     """
     got, want = draw(scene.pos, scene.tri, scene.size), rg.rasterize(scene.pos, scene.tri, scene.size)
     differs = got[0][..., 3] != want[0][..., 3]
-    tie = (got[0][..., 2] - want[0][..., 2]).abs() < 1e-3
-    for image, row, column in (differs & ~tie & ~with_opengl.doubtful(got, want)).nonzero().tolist():
-        shown = [int(rast[image, row, column, 3]) for rast in (got[0], want[0])]
-        assert any(k and ends_nearby(scene, image, row, column, k - 1) for k in shown)
+    tie = (got[0][..., 2] - want[0][..., 2]).abs() < 1e-4
+    assert bool((with_opengl.doubtful(got, want) | tie)[differs].all())
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(scene=strategies.clip_scenes((*BEHIND, "plain")))
+def test_any_scene_behind_the_camera(scene: strategies.ClipScene) -> None:
+    """Where the near plane cuts a triangle, clipping in float32 moves and tilts what is left: up to 8 pixels of
+    an image differ in 4,000 such scenes. A corner projected through the camera would show at many.
+    """
+    got, want = draw(scene.pos, scene.tri, scene.size), rg.rasterize(scene.pos, scene.tri, scene.size)
+    differs = got[0][..., 3] != want[0][..., 3]
+    assert int(differs.sum()) <= 8
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0])
@@ -229,6 +227,18 @@ def test_what_was_drawn_before_does_not_show(renderer: Renderer) -> None:
     for mesh in (*meshes, *reversed(meshes)):
         for views, size in ((1, (20, 30)), (3, (9, 9)), (2, (20, 30))):
             assert_draws(renderer, mesh.clip(scenes.orbit(views)), mesh.tri, size)
+
+
+def test_images_to_draw_into_are_kept_within_512_mb(renderer: Renderer) -> None:
+    """The last ones, and a single larger one."""
+    for side in (16, 1024, 2048, 1536, 16):
+        renderer.draw(FULL[None], ONE, None, None, (side, side), False)
+        sizes = [44 * height * width for height, width, *_ in renderer._targets]
+        assert sizes[-1] == 44 * side**2
+        assert sum(sizes) <= 512 << 20
+    assert len(renderer._targets) > 2
+    renderer.draw(FULL[None], ONE, None, None, (3600, 3600), False)
+    assert len(renderer._targets) == 1
 
 
 def test_an_index_buffer_that_changes_is_seen() -> None:

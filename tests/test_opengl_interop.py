@@ -191,15 +191,17 @@ def test_who_crosses_how(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda", 0)
     with with_opengl.require() as context:
 
-        def way(device: torch.device, bindings: ModuleType | None = runtime) -> Any:
+        def way(device: torch.device, bindings: ModuleType | None = runtime, nvidia: bool = True) -> Any:
             monkeypatch.setattr("rastergrad.ops.rasterize.opengl.cuda_runtime", lambda: bindings)
             renderer = Renderer(context)
+            renderer._nvidia = nvidia
             chosen = renderer._way(device)
             return "host" if chosen is renderer._host else chosen
 
         assert way(CPU) == "host"
         assert way(torch.device("xpu", 0)) == "host"
         assert way(gpu, None) == "host"
+        assert way(gpu, nvidia=False) == "host"  # drawn by Mesa, as RASTERGRAD_EGL_DEVICE may say
         assert way(gpu) == (runtime, gpu)
         monkeypatch.setenv("RASTERGRAD_GL_INTEROP", "0")
         assert way(gpu) == "host"

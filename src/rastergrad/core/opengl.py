@@ -145,6 +145,7 @@ class Context:
         self._finalizer = weakref.finalize(self, native.release)
         with native:
             self.gl = gl = Functions(native.load)
+            self.vendor = (gl.GetString(_VENDOR) or b"unknown").decode(errors="replace")
             self.renderer = (gl.GetString(_RENDERER) or b"unknown").decode(errors="replace")
             self.version = (gl.GetString(_VERSION) or b"unknown").decode(errors="replace")
             count = gl.integer(_NUM_EXTENSIONS)

@@ -31,7 +31,7 @@ _FOLDER = Path(__file__).parent
 _LAYER_EXTENSIONS = ("GL_ARB_shader_viewport_layer_array", "GL_AMD_vertex_shader_layer")
 # Images drawn at once: enough to hide what a draw costs, within what recycling may hold on to.
 _TARGET_BYTES = 256 << 20
-_TARGETS_KEPT = 2
+_TARGETS_KEPT_BYTES = 2 * _TARGET_BYTES
 _BYTES_PER_PIXEL = 44
 _INTEROP = "RASTERGRAD_GL_INTEROP"
 
@@ -110,6 +110,7 @@ class Renderer:
     def __init__(self, context: opengl.Context, layers: bool | None = None) -> None:
         self.gl = gl = context.gl
         self.renderer = context.renderer
+        self._nvidia = "NVIDIA" in context.vendor
         found = [e for e in _LAYER_EXTENSIONS if e in context.extensions]
         self.layers = bool(found) if layers is None else layers
         self._layer_extension = found[0] if found and self.layers else None
@@ -209,7 +210,10 @@ class Renderer:
     # ---- what goes in -------------------------------------------------------------------------------------
 
     def _way(self, device: torch.device) -> Transfer:
-        if device.type != "cuda" or torch.version.hip is not None or os.environ.get(_INTEROP) == "0":
+        """On the GPU if the tensors' memory can be reached from where OpenGL draws: both NVIDIA's."""
+        if device.type != "cuda" or torch.version.hip is not None or not self._nvidia:
+            return self._host
+        if os.environ.get(_INTEROP) == "0":
             return self._host
         if self._cuda is None:
             runtime = cuda_runtime()
@@ -329,11 +333,16 @@ class Renderer:
         wanted = (*size, images, key)
         found = self._targets.get(wanted)
         if found is None:
-            while len(self._targets) >= _TARGETS_KEPT:
+            kept = images * size[0] * size[1]
+            while self._targets and _BYTES_PER_PIXEL * (kept + self._pixels()) > _TARGETS_KEPT_BYTES:
                 self._discard(self._targets.popitem(last=False)[1])
             found = self._targets[wanted] = self._new_target(size, images, key)
         self._targets.move_to_end(wanted)
         return found
+
+    def _pixels(self) -> int:
+        """Of all images that are kept."""
+        return sum(height * width * images for height, width, images, _ in self._targets)
 
     def _new_target(self, size: tuple[int, int], images: int, key: bool) -> Target:
         gl = self.gl
