@@ -129,8 +129,8 @@ def test_any_scene(scene: strategies.ClipScene) -> None:
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(scene=strategies.clip_scenes((*BEHIND, "plain")))
 def test_any_scene_behind_the_camera(scene: strategies.ClipScene) -> None:
-    """Where the near plane cuts a triangle, clipping in float32 moves and tilts what is left: up to 8 pixels of
-    an image differ in 4,000 such scenes. A corner projected through the camera would show at many.
+    """Where the near plane cuts a triangle, clipping in float32 moves and tilts what is left: up to 8 pixels
+    of an image differ in 4,000 such scenes. A corner projected through the camera would show at many.
     """
     got, want = draw(scene.pos, scene.tri, scene.size), rg.rasterize(scene.pos, scene.tri, scene.size)
     differs = got[0][..., 3] != want[0][..., 3]
