@@ -17,7 +17,7 @@ import rastergrad as rg
 import rastergrad.compat.nvdiffrast as dr
 from benchmarks.scene import camera, seen
 from rastergrad.capture import render as capture
-from rastergrad.core import opengl
+from rastergrad.core import dispatch, opengl
 from rastergrad.demo.cube import fit
 from rastergrad.ops.rasterize.opengl import Renderer
 from testing import golden, performances, scenes, strategies, with_opengl
@@ -195,13 +195,22 @@ def test_a_minibatch_of_17(renderer: Renderer, together: int) -> None:
     assert_draws(renderer, mesh.clip(scenes.orbit(17)), mesh.tri, (24, 40))
 
 
-def test_ranges_overlap_are_empty_and_end_early(renderer: Renderer) -> None:
+def test_ranges_overlap_are_empty_and_end_early(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No index beyond the end is read: some drivers would give 0 for it, others crash."""
+    issue, ends = renderer.gl.DrawElementsInstanced, []
+
+    def noted(mode: int, count: int, kind: int, offset: int, instances: int) -> None:
+        ends.append(offset // 4 + count)
+        issue(mode, count, kind, offset, instances)
+
+    monkeypatch.setattr(renderer.gl, "DrawElementsInstanced", noted)
     mesh = scenes.sphere(200)
     T = len(mesh.tri)
     ranges = torch.tensor([[0, T], [10, 90], [50, 0], [0, 1], [T - 5, 900], [T + 9, 4], [40, 80]])
     assert_draws(renderer, mesh.clip(scenes.orbit(1)[0]), mesh.tri, (32, 20), ranges)
     renderer.most_images = 3
     assert_draws(renderer, mesh.clip(scenes.orbit(1)[0]), mesh.tri, (32, 20), ranges)
+    assert max(ends) == 3 * T
 
 
 def test_vertices_that_do_not_fit_split_the_minibatch(renderer: Renderer) -> None:
@@ -442,6 +451,10 @@ def test_other_primitives_take_the_word() -> None:
     for backend in ("opengl", None):
         attr, _ = rg.interpolate(FULL, rast, ONE, backend=backend)
     assert torch.equal(attr, rg.interpolate(FULL, rast, ONE, backend="cpu")[0])
+    for device, others in (("cpu", "cpu"), ("xpu", "reference")):
+        assert dispatch.resolve("texture", "opengl", torch.device(device)) == others
+        assert dispatch.resolve("rasterize", "opengl", torch.device(device), draws=True) == "opengl"
+        assert dispatch.resolve("rasterize", None, torch.device(device), draws=True) == others
     with pytest.raises(ValueError, match="one of 'cpu', 'cuda', 'opengl', 'reference'; got 'vulkan'"):
         rg.interpolate(FULL, rast, ONE, backend="vulkan")
 
