@@ -80,7 +80,7 @@ def test_long_files_give_a_reason() -> None:
 def test_sources_carry_the_licence() -> None:
     for folder in ("src", "tests", "testing", "benchmarks", "examples"):
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in (".py", ".pyi", ".h", ".cpp", ".c"):
+            if path.suffix in (".py", ".pyi", ".h", ".cpp", ".c", ".glsl"):
                 assert "SPDX-License-Identifier: MIT" in path.read_text()[:200], path
 
 
@@ -120,11 +120,14 @@ def library() -> Path:
     return found[0]
 
 
+SHIPPED = (".py", ".pyi", ".h", ".cu", ".glsl", ".html")
+
+
 def test_wheel_stays_below_two_megabytes() -> None:
     shipped = [
         p
         for p in SOURCE.rglob("*")
-        if p.suffix in (".py", ".pyi", ".h", ".cu", ".html") and not re.match(r"cpu.*\.h", p.name)
+        if p.suffix in SHIPPED and not re.match(r"cpu.*\.h", p.name)
     ]
     # Each file has its name in the archive twice, and once with a digest in a list.
     sources = sum(len(zlib.compress(p.read_bytes())) + 250 for p in shipped)

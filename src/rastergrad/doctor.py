@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What this installation can do, and whether it computes what it should."""
 
-import ctypes.util
 import itertools
 import os
 import platform
+import sys
 from collections.abc import Callable
 from importlib import metadata
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import rastergrad as rg
-from rastergrad.core import cubins, native, nvrtc
+from rastergrad.core import cubins, egl, native, nvrtc, opengl
 
 EXTRAS = {"demo": ("trimesh", "pillow", "matplotlib", "tqdm", "OpenEXR")}
 # The native kernels compute in float32; a wrong formula is off by far more than this.
@@ -40,12 +40,15 @@ def examine() -> tuple[list[str], bool]:
         listed = ", ".join(f"{package} {version or 'missing'}" for package, version in found.items())
         remedy = "" if all(found.values()) else f"; install with: pip install 'rastergrad[{extra}]'"
         lines.append(f"extra {extra}: {listed}{remedy}")
-    lines += [*_gpu(), _opengl()]
+    opengl_lines, drawn = _opengl()
+    lines += [*_gpu(), *opengl_lines]
     faults = []
-    # Kernels of the CPU, and of each GPU.
+    # Kernels of the CPU, and of each GPU; what OpenGL does.
     places = [("cpu", "cpu"), *(("cuda", f"cuda:{k}") for k in range(_gpu_count()))]
-    for (backend, device), (name, run) in itertools.product(places, CHECKS.items()):
-        where = "" if backend == "cpu" else f" on {device}"
+    runs = list(itertools.product(places, CHECKS.items()))
+    runs += [(("opengl", place), ("rasterize", _rasterize)) for place in drawn]
+    for (backend, device), (name, run) in runs:
+        where = ("" if device == "cpu" else f" on {device}") + (" with OpenGL" if backend == "opengl" else "")
         try:
             error = _difference(run(backend, device), run("reference", "cpu"))
             verdict = f"within {error:.0e} of the reference" if error < TOLERANCE else f"WRONG by {error:.0e}"
@@ -115,14 +118,23 @@ def _programs() -> str:
     return f"compiled kernels: {len(sizes)} in {place}, {sum(sizes) / 2**20:.1f} MiB{remedy}"
 
 
-def _opengl() -> str:
-    """The benchmark draws with it; an own backend does not exist yet."""
-    library = ctypes.util.find_library("EGL")
-    module = _version("moderngl")
-    remedies = [] if library else ["libegl1 (in Debian)"]
-    remedies += [] if module else ["pip install moderngl"]
-    remedy = f"; to be installed: {', '.join(remedies)}" if remedies else ""
-    return f"OpenGL (for the benchmark): moderngl {module or 'missing'}, EGL {library or 'missing'}{remedy}"
+def _opengl() -> tuple[list[str], list[str]]:
+    """What `backend="opengl"` would draw with, or why not and what to do about it; for tensors on which
+    devices it draws.
+    """
+    lines, places = [], []
+    try:
+        if sys.platform.startswith("linux"):
+            lines = [f"OpenGL: {device}" for device in egl.devices()]
+        for place in ["cpu", *(f"cuda:{k}" for k in range(_gpu_count()))]:
+            with opengl.context(torch.device(place)) as context:
+                found = f"{context.renderer}, {context.version}"
+            lines.append(f"OpenGL for tensors on {place}: {context.device}, {found}")
+            places.append(place)
+    except RuntimeError as failure:
+        said = str(failure).removeprefix("rastergrad: ").removeprefix("OpenGL: ")
+        lines.append(f"OpenGL{'' if places == [] else ' for other tensors'}: none; {said}")
+    return lines, places
 
 
 def _difference(left: list[Tensor], right: list[Tensor]) -> float:

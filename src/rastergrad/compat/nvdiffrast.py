@@ -13,6 +13,7 @@ left out, no gradient from circular footprints (docs/differences.md).
 import functools
 import logging
 import operator
+import os
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,13 +24,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core import check
+from ..core import check, gpu, opengl
 from ..ops.antialias.op import blend
 from ..ops.antialias.topology import EdgeTopology, edge_topology
 from ..ops.interpolate.op import interpolate as _interpolate
 from ..ops.rasterize.op import draw
 from ..ops.texture.mipmap import MipStack, build_mipmaps
 from ..ops.texture.op import lookup
+from .registration import OPENGL_CHOICE
 
 # In the order of the pipeline.
 __all__ = [  # noqa: RUF022
@@ -96,17 +98,32 @@ class RasterizeCudaContext:
         self.device = _place(type(self).__name__, device)
         self._peeler: DepthPeeler | None = None
 
+    def _backend(self, pos: Any) -> str | None:
+        """What draws; None chooses by device."""
+        return None
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(device={str(self.device)!r})"
 
 
 class RasterizeGLContext(RasterizeCudaContext):
-    """The same under the name of an OpenGL context. No OpenGL is used.
+    """The same, which may draw with OpenGL.
+
+    Programs ask for it by habit, and the kernels are quicker than OpenGL in software and need nothing
+    installed. So tensors on a CPU or an NVIDIA GPU are drawn by the kernels, unless the variable
+    RASTERGRAD_COMPAT_OPENGL=1 (`python -m rastergrad.compat --opengl`) asks for OpenGL; then there is an
+    error where it is missing. Tensors on other GPUs, for which there are no kernels, are drawn with OpenGL
+    if it is there, and otherwise by the slow reference, after a warning. RASTERGRAD_COMPAT_OPENGL=0 never
+    uses OpenGL.
 
     Args:
         output_db: accepted; derivatives are always computed.
-        mode: "automatic" or "manual"; there is nothing to be activated in either.
+        mode: "automatic" or "manual"; OpenGL's own contexts are switched for each drawing in either.
         device: as for `RasterizeCudaContext`.
+
+    Errors:
+        RuntimeError from `rasterize`, `DepthPeeler` and `set_context` where OpenGL is asked for and missing;
+        it names the cause and what to install.
     """
 
     def __init__(self, output_db: bool = True, mode: str = "automatic", device: Device = None) -> None:
@@ -115,10 +132,43 @@ class RasterizeGLContext(RasterizeCudaContext):
         super().__init__(device)
 
     def set_context(self) -> None:
-        """Activates nothing: there is no OpenGL context."""
+        """Finds out whether there is OpenGL, if the variable asks for it. Nothing needs to be activated."""
+        if _asked_for_opengl():
+            opengl.context(self.device)
 
     def release_context(self) -> None:
-        """Releases nothing: there is no OpenGL context."""
+        """Releases nothing: after each drawing the program's own context is current again."""
+
+    def _backend(self, pos: Any) -> str | None:
+        asked = _asked_for_opengl()
+        if asked is not None or not isinstance(pos, Tensor):
+            return "opengl" if asked else None
+        device = pos.device
+        if device.type in ("cpu", "meta", "mps") or gpu.runs_on(device):
+            return None
+        try:
+            opengl.context(device)
+        except RuntimeError as failure:
+            _warn_of_reference(str(failure))
+            return None
+        return "opengl"
+
+
+def _asked_for_opengl() -> bool | None:
+    """None where nothing was said."""
+    value = os.environ.get(OPENGL_CHOICE, "")
+    if value not in ("", "0", "1"):
+        raise ValueError(f"RasterizeGLContext: {OPENGL_CHOICE} must be 0 or 1; got {value!r}.")
+    return None if value == "" else value == "1"
+
+
+@functools.cache
+def _warn_of_reference(failure: str) -> None:
+    warnings.warn(
+        f"RasterizeGLContext: no OpenGL; tensors on this device are drawn by the slow reference. {failure}",
+        RuntimeWarning,
+        stacklevel=5,
+    )
 
 
 def _place(name: str, device: Device) -> torch.device:
@@ -221,6 +271,7 @@ def rasterize(
         ranges,
         grad_db,
         False,
+        context._backend(pos),
         strict=False,
         interior_gate=False,
     )
@@ -297,6 +348,7 @@ class DepthPeeler:
             ranges,
             grad_db,
             False,
+            self._context._backend(pos),
             strict=False,
             interior_gate=False,
             previous_key=self._key,

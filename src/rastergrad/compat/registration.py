@@ -11,6 +11,8 @@ from types import ModuleType
 _NAME = "nvdiffrast"
 # The release whose functions and arguments these are: programs compare it with what they need.
 VERSION = "0.4.0"
+# Whether a RasterizeGLContext draws with OpenGL: 1 yes, 0 no.
+OPENGL_CHOICE = "RASTERGRAD_COMPAT_OPENGL"
 
 _lock = threading.Lock()
 _replaced: dict[str, ModuleType | None] | None = None  # None: not installed

@@ -5,14 +5,19 @@ import torch
 
 from . import check, gpu
 
-BACKENDS = ("cpu", "cuda", "reference")
+BACKENDS = ("cpu", "cuda", "opengl", "reference")
 
 
-def resolve(function: str, backend: str | None, device: torch.device) -> str:
+def resolve(function: str, backend: str | None, device: torch.device, *, draws: bool = False) -> str:
     """The backend's name. None chooses by device; devices without kernels of their own use the reference in
     plain PyTorch.
+
+    OpenGL rasterises (`draws`) and does nothing else: to the other primitives it means what None means, so
+    that one word may be passed to all four.
     """
     kind = device.type
+    if backend == "opengl" and not draws:
+        backend = None
     if backend is None:
         if gpu.runs_on(device):
             return "cuda"
@@ -30,6 +35,8 @@ def resolve(function: str, backend: str | None, device: torch.device) -> str:
     if backend is None:
         return "reference"
     check.choice(function, "backend", backend, BACKENDS)
+    if backend == "opengl":
+        return backend
     if backend == "cpu" and kind != "cpu":
         raise ValueError(
             f'{function}: backend="cpu" takes tensors on the CPU; got {device}. '

@@ -24,7 +24,7 @@ def render_color(
         camera: from where.
         size: (H, W) in pixels.
         up: [3] world direction of the sky light.
-        backend: None chooses by device; "cpu" or "reference".
+        backend: None chooses by device; "cpu", "cuda", "opengl" or "reference".
     Returns:
         [H, W, 4] linear light premultiplied by coverage, and coverage; zero where there is nothing.
     Gradients:

@@ -62,7 +62,8 @@ def antialias(
             pixel, while `color` is shaded once per pixel: for hair, foliage, and whatever else is
             thinner than a pixel. Sub-samples borrow their colour from a pixel nearby, preferably one that
             shows the same triangle, are antialiased, and averaged. k = 2 is enough for most scenes.
-        backend: None chooses by device; "cpu", "cuda" or "reference".
+        backend: None chooses by device; "cpu", "cuda" or "reference". "opengl", which only rasterises, means
+            None here.
 
     Returns:
         The blended image, float [N, H, W, C].

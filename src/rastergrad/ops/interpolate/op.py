@@ -35,7 +35,8 @@ def interpolate(
         rast_db: derivatives of (u, v) to pixels, float [N, H, W, 4]; needed with `diff_attrs`.
         diff_attrs: which attributes get derivatives: None, "all", or channel numbers (negative ones count
             from the end; a number out of range gives zeros).
-        backend: None chooses by device; "cpu", "cuda" or "reference".
+        backend: None chooses by device; "cpu", "cuda" or "reference". "opengl", which only rasterises, means
+            None here.
 
     Returns:
         `out`, float [N, H, W, A], zero at background, and `out_da`, float [N, H, W, 2 len(diff_attrs)] with

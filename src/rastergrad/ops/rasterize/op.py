@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """rasterize: triangles into fragments (u, v, z/w, id) with image-space derivatives; depth layers."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from ...core import check, dispatch, gpu, native, system_memory
 from ...core.autograd import Primitive
 from ...core.debug import debugging
-from . import cuda, reference
+from . import cuda, opengl, reference
 
 _LARGEST_SIDE = 32768
 
@@ -45,7 +46,8 @@ def rasterize(
             overlap or be empty; triangles past the end of `tri` do not exist.
         db_grad: whether gradients that reach `rast_db` go on to `pos`.
         depth_grad: whether gradients that reach z/w go on to `pos`.
-        backend: None chooses by device; "cpu", "cuda" or "reference".
+        backend: None chooses by device; "cpu", "cuda", "reference", or "opengl", which draws with the
+            graphics hardware's own rasteriser, or Mesa's in software, for tensors on any device.
 
     Returns:
         `rast`, float [N, H, W, 4]: (u, v, z/w, id). Corners 0, 1, 2 have (u, v) = (1, 0), (0, 1), (0, 0),
@@ -62,14 +64,15 @@ def rasterize(
 
     Errors:
         TypeError for what is no tensor of the right kind, ValueError for shapes that do not fit, for a
-        vertex index out of range and for sides above 32768 pixels. A triangle with a vertex that is not
-        finite is not drawn.
+        vertex index out of range and for sides above 32768 pixels, or the driver's limit with OpenGL.
+        RuntimeError where there is no OpenGL: it names the cause and what to install. A triangle with a
+        vertex that is not finite is not drawn.
 
     Cost:
         A few nanoseconds per triangle and per pixel; scratch of 16 bytes per vertex and 4 per triangle and
         tile of 64 x 64 pixels; on a GPU 16 per vertex, 8 per pixel and at most 160 MB. Bitwise deterministic,
         gradients included, those on a GPU under `torch.use_deterministic_algorithms(True)`. Does not
-        synchronise.
+        synchronise, unless OpenGL's results go through the CPU's memory.
 
     Source:
         Laine et al. 2020, sections 3.1 and 3.2; clipping: Sutherland and Hodgman 1974; edge functions: Olano
@@ -245,6 +248,7 @@ class _Scene:
             depth_grad,
             interior_gate,
             self.refuse_as,
+            self.backend,
         )
         return rast, rast_db, key
 
@@ -274,7 +278,7 @@ def _checked(
     check.flag(function, "depth_grad", depth_grad)
     device = check.same_device(function, pos=pos, tri=tri)
     table = _ranges(function, ranges) if pos.ndim == 2 else None
-    backend = dispatch.resolve(function, backend, device)
+    backend = dispatch.resolve(function, backend, device, draws=True)
     pos = check.prepared(pos, check.working_dtype(pos))
     flags = (db_grad, depth_grad, interior_gate)
     return _Scene(pos, tri, table, (height, width), flags, function if strict else "", backend)
@@ -345,17 +349,17 @@ def _forward(
     depth_grad: bool,
     interior_gate: bool,
     refuse_as: str,
+    backend: str,
 ) -> tuple[Tensor, ...]:
     _refuse_negative(refuse_as or "rasterize", ranges)
+    if backend == "opengl":
+        return _draw_with_opengl(pos, tri, ranges, previous_key, height, width, layered, refuse_as)
     if gpu.runs_on(pos.device):
         if refuse_as and debugging():
             _refuse_bad_triangle(refuse_as, tri, pos.shape[-2])
         return cuda.forward(pos, tri, ranges, previous_key, height, width, layered)
     images = _image_count(pos, ranges)
-    channels = 9 if layered else 8
-    system_memory.require(
-        "rasterize", images * height * width * channels * pos.element_size(), (images, height, width)
-    )
+    _require_memory(pos, images, height, width, layered)
     rast = native.empty((images, height, width, 4), pos.dtype)
     rast_db = native.empty((images, height, width, 4), pos.dtype)
     key = native.empty((images, height, width) if layered else (0,), torch.float32)
@@ -381,21 +385,52 @@ def _forward(
     return rast, rast_db, key
 
 
+def _require_memory(pos: Tensor, images: int, height: int, width: int, layered: bool) -> None:
+    channels = 9 if layered else 8
+    system_memory.require(
+        "rasterize", images * height * width * channels * pos.element_size(), (images, height, width)
+    )
+
+
+def _draw_with_opengl(
+    pos: Tensor,
+    tri: Tensor,
+    ranges: Tensor | None,
+    previous_key: Tensor | None,
+    height: int,
+    width: int,
+    layered: bool,
+    refuse_as: str,
+) -> tuple[Tensor, ...]:
+    refuse = None
+    if pos.device.type == "cpu":
+        _require_memory(pos, _image_count(pos, ranges), height, width, layered)
+    if refuse_as and (pos.device.type == "cpu" or debugging()):
+        refuse = functools.partial(_bad_triangle, refuse_as, tri, vertices=pos.shape[-2])
+    return opengl.forward(pos, tri, ranges, previous_key, height, width, layered, refuse)
+
+
 # ---- backward ----------------------------------------------------------------------------------------------
 
 
 def _backward(
     needs: Sequence[bool], inputs: Sequence[Any], outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> Sequence[Tensor | None]:
-    pos, tri, ranges, _, height, width, _, db_grad, depth_grad, interior_gate, _ = inputs
+    pos, tri, ranges, _, height, width, _, db_grad, depth_grad, interior_gate, _, _ = inputs
     d_rast, d_rast_db, _ = grads
     if not db_grad:
         d_rast_db = None
     if gpu.runs_on(pos.device):
         if d_rast is None and d_rast_db is None:
-            return pos.new_zeros(pos.shape), *[None] * 10
+            return pos.new_zeros(pos.shape), *[None] * 11
         options = ranges is None, depth_grad, interior_gate
-        return cuda.backward(pos, tri, outputs[0], d_rast, d_rast_db, *options), *[None] * 10
+        return cuda.backward(pos, tri, outputs[0], d_rast, d_rast_db, *options), *[None] * 11
+    if pos.device.type != "cpu":
+        # Drawn with OpenGL on a GPU without kernels.
+        inputs = [x.cpu() if isinstance(x, Tensor) else x for x in inputs]
+        grads = [None if g is None else g.cpu() for g in grads]
+        (d_pos, *rest) = _backward(needs, inputs, [x.cpu() for x in outputs], grads)
+        return None if d_pos is None else d_pos.to(pos.device), *rest
     system_memory.require("rasterize", pos.nbytes, outputs[0].shape[:3], "gradients")
     d_pos = native.empty(pos.shape, pos.dtype)
     if d_rast is None and d_rast_db is None:
@@ -419,7 +454,7 @@ def _backward(
             int(interior_gate),
             native.threads(),
         )
-    return d_pos, *[None] * 10
+    return d_pos, *[None] * 11
 
 
 # ---- shape-only version ------------------------------------------------------------------------------------
@@ -445,7 +480,7 @@ def _shapes(
 _primitive = Primitive(
     "rasterize",
     "Tensor pos, Tensor tri, Tensor? ranges, Tensor? previous_key, int height, int width, "
-    "bool layered, bool db_grad, bool depth_grad, bool interior_gate, str refuse_as",
+    "bool layered, bool db_grad, bool depth_grad, bool interior_gate, str refuse_as, str backend",
     _forward,
     _backward,
     _shapes,

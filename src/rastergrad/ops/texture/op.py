@@ -53,7 +53,8 @@ def texture(
         boundary_mode: "wrap", "clamp", "zero" (outside counts as 0) or "cube".
         max_mip_level: how many levels above `tex` to average at most; None goes down to 1x1, 0 means
             "linear".
-        backend: None chooses by device; "cpu", "cuda" or "reference".
+        backend: None chooses by device; "cpu", "cuda" or "reference". "opengl", which only rasterises, means
+            None here.
 
     Returns:
         Colours, float [N, H, W, C]. Coordinates that are not finite give finite or NaN colours; a direction
