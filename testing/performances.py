@@ -136,7 +136,7 @@ def quick_config() -> Config:
 
 
 def write_dataset(folder: Path, performance: Performance, supersampling: int = 2) -> Path:
-    """Write the dataset that the cameras of `performance` record, its template (of frame 0, as OBJ) and truth.
+    """Write what the cameras of `performance` record, its template (of frame 0, as OBJ) and the truth.
 
     Returns:
         `folder`, with transforms.json, images/, masks/, template.obj and truth.npz.

@@ -267,9 +267,9 @@ def test_results_of_the_command(footage: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "all frames, seen by two cameras" in done.stdout
     for name in (
-        "performance.glb", "frames/00000.ply", "frames/00002.ply", "texture.png", "cameras.json", "metrics.json",
-        "config.toml", "report.html", "turntable.mp4", "comparison.mp4", "checkpoint/state.pt",
-        "checkpoint/performance.npz", "checkpoint/images.json", "checkpoint/vertex_error.npy",
+        "performance.glb", "frames/00000.ply", "frames/00002.ply", "texture.png", "cameras.json",
+        "metrics.json", "config.toml", "report.html", "turntable.mp4", "comparison.mp4",
+        "checkpoint/state.pt", "checkpoint/performance.npz", "checkpoint/images.json", "checkpoint/vertex_error.npy",
     ):  # fmt: skip
         assert (out / name).stat().st_size > 0, name
     assert np.load(out / "checkpoint/vertex_error.npy").shape == (

@@ -124,11 +124,7 @@ SHIPPED = (".py", ".pyi", ".h", ".cu", ".glsl", ".html")
 
 
 def test_wheel_stays_below_two_megabytes() -> None:
-    shipped = [
-        p
-        for p in SOURCE.rglob("*")
-        if p.suffix in SHIPPED and not re.match(r"cpu.*\.h", p.name)
-    ]
+    shipped = [p for p in SOURCE.rglob("*") if p.suffix in SHIPPED and not re.match(r"cpu.*\.h", p.name)]
     # Each file has its name in the archive twice, and once with a digest in a list.
     sources = sum(len(zlib.compress(p.read_bytes())) + 250 for p in shipped)
     binary = library()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """From the template to the head's first shape, without a texture.
 
-A texture that is learned together with the shape glues the surface to wherever it happens to be: sliding along
-itself would cost error until the texture has followed. So the shape is first found from what cameras see alike:
-a point of the surface must have the same colour in two pictures. Sliding is then free, and the smoothness of
+A texture that is learned together with the shape glues the surface to wherever it happens to be: sliding
+along itself would cost error until the texture has followed. So the shape is first found from what cameras
+see alike: a point of the surface must have the same colour in two pictures. Sliding is then free, and the
+smoothness of
 the warp decides it: bulges of the template come to lie on bulges of the head.
 """
 
@@ -86,7 +87,7 @@ class AlignLoop(Loop):
 
 
 def overlap(scene: Scene, views: Sequence[int], shape: Tensor, level: int) -> float:
-    """The smallest overlap of silhouettes (intersection over union) among views with a mask; 1 without any."""
+    """The smallest overlap of silhouettes (intersection over union) of views with a mask; 1 without any."""
     least = 1.0
     with torch.no_grad():
         for view in views:

@@ -2,6 +2,7 @@
 """The command `rastergrad capture`."""
 
 import argparse
+import sys
 from pathlib import Path
 
 
@@ -85,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
         quiet=options.quiet,
     )
     if options.check:
-        print(*describe(open_checked(wanted)), sep="\n")
+        sys.stdout.write("\n".join(describe(open_checked(wanted))) + "\n")
         return 0
     capture(wanted)
     return 0

@@ -2,7 +2,8 @@
 """Every number of a capture, in one TOML file; what is not said has the value below.
 
 Lengths are in head units (the diagonal of the template's bounding box is 0.5), so that the defaults need no
-tuning to a dataset. `head_px` of a stage is the resolution that it works at: the height in pixels of the head.
+tuning to a dataset. `head_px` of a stage is the resolution that it works at: the height in pixels of the
+head.
 """
 
 import types
@@ -169,7 +170,8 @@ def read_config(path: Path, base: Config | None = None) -> Config:
 
 
 def with_setting(config: Config, assignment: str) -> Config:
-    """The configuration after `NAME=VALUE`, e.g. `seed=3`, `pose.steps=20`, `polish.0.steps=100`, `model=basis`.
+    """The configuration after `NAME=VALUE`, e.g. `seed=3`, `pose.steps=20`, `polish.0.steps=100`,
+    `model=basis`.
 
     Errors:
         ConfigError.

@@ -82,11 +82,11 @@ class Fit:
         """One loop; `begun` holds what was saved in the middle of it."""
         bar.set_description(loop.name)
         planned = loop.steps
+        recent: list[tuple[float, float]] = list(begun["recent"]) if begun else []
         try:
             loop.begin()
             if begun is not None and begun["loop"] is not None:
                 loop.load_state_dict(begun["loop"])
-            recent: list[tuple[float, float]] = list(begun["recent"]) if begun else []
             for number in range(self.done[1], loop.steps):
                 started = time.monotonic()
                 if number + 1 < loop.steps:
@@ -105,7 +105,8 @@ class Fit:
             loop.finish()
         except KeyboardInterrupt:
             self._stop(loop, recent)
-            print(f"\nstopped; --resume continues from step {self.done[1]} of {loop.name}", file=sys.stderr)
+            place = f"step {self.done[1]} of {loop.name}"
+            sys.stderr.write(f"\nstopped; --resume continues from {place}\n")
             raise
         except (OSError, ValueError) as error:
             if isinstance(error, CaptureStoppedError):
@@ -149,7 +150,8 @@ class Fit:
     def _stop(self, loop: Loop, recent: list[tuple[float, float]]) -> str:
         """Save what there is; returns what to tell."""
         self._save(loop if loop.optimizers else None, recent)
-        return f"The capture stopped at step {self.done[1]} of {loop.name} and is saved; mend this, then --resume."
+        place = f"step {self.done[1]} of {loop.name}"
+        return f"The capture stopped at {place} and is saved; mend this, then --resume."
 
     def _restore(self) -> dict[str, Any]:
         content = checkpoint.load(self.out)
@@ -161,8 +163,8 @@ class Fit:
         if content["config"] != to_toml(self.config):
             changed = sorted(set(to_toml(self.config).splitlines()) - set(content["config"].splitlines()))
             raise ValueError(
-                f"--resume: {self.out} was begun with other settings ({'; '.join(changed[:5])}). Give the same, "
-                "or begin anew without --resume."
+                f"--resume: {self.out} was begun with other settings ({'; '.join(changed[:5])}). "
+                "Give the same, or begin anew without --resume."
             )
         self.state.load(content["state"])
         self.done = (content["done"][0], content["done"][1])

@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ class Footage(Protocol):
     @property
     def views(self) -> Sequence[View]: ...
 
-    def load(self, view: View, /) -> Picture: ...
+    def load(self, view: Any, /) -> Picture: ...  # one of its `views`
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ Report = tuple[float, float]
 class Loop:
     """Base of the stages; `name` is unique within a capture.
 
-    A stage creates its parameters and optimisers in `begin`, from the state; `step` uses them; `finish` writes
-    what was found into the state.
+    A stage creates its parameters and optimisers in `begin`, from the state; `step` uses them; `finish`
+    writes what was found into the state.
     """
 
     name: str

@@ -18,7 +18,7 @@ from rastergrad.scene.camera import project
 from rastergrad.scene.extra import require
 from rastergrad.scene.pinhole import Pinhole
 
-# Triangles whose centres are nearest to a point: the closest triangle is among them unless sizes differ wildly.
+# So many triangles with the nearest centres hold the closest one, unless their sizes differ wildly.
 CANDIDATES = 24
 # A vertex is seen where nothing is this much nearer to the camera, in millimetres.
 IN_FRONT_MM = 0.8
@@ -26,7 +26,7 @@ IN_FRONT_MM = 0.8
 
 @dataclass(frozen=True)
 class Truth:
-    """A performance that is known: positions [F, V, 3] in world units, faces [T, 3], and named sets of vertices."""
+    """What is known: positions [F, V, 3] in world units, faces [T, 3], and named sets of vertices."""
 
     positions: Tensor
     tri: Tensor
@@ -154,10 +154,10 @@ def measure(
         positions: [F, V, 3] captured, world units.  template: its topology.
         cameras: of each frame.  timesteps: of each frame.
     Returns:
-        "all_frames" and "frames": of each region of the truth, and of its vertices in `narrow_face` (or all)
-        that two cameras see, the distance of true vertices to the captured surface; "reverse": of the captured
-        vertices to the true surface; "same_index": between vertices of one number, where the topologies agree.
-        All in millimetres. And the distance [F, V] of each captured vertex to the true surface.
+        "all_frames" and "frames": of each region of the truth, and of those vertices of `narrow_face` (or
+        all) that two cameras see, the distance of true vertices to the captured surface; "reverse": of
+        captured vertices to the true surface; "same_index": between vertices of one number, where the
+        topologies agree. All in millimetres. And the distance [F, V] of each captured vertex to the truth.
     """
     main = "narrow_face" if "narrow_face" in truth.regions else "all"
     same = truth.tri.shape == template.tri.shape and bool((truth.tri == template.tri).all())

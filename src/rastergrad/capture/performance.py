@@ -63,7 +63,7 @@ class Performance:
             "scale": np.array([self.mm_per_unit, self.fps]),
         }
         aside = path.with_suffix(".tmp.npz")
-        np.savez(aside, allow_pickle=False, **arrays)
+        np.savez(aside, **arrays)  # pyright: ignore[reportArgumentType]
         os.replace(aside, path)
         return path
 

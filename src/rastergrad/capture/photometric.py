@@ -49,9 +49,10 @@ def compare(scene: Scene, views: Sequence[int], shapes: Sequence[Tensor], look: 
     for places in scene.same_size(views):
         some = [views[k] for k in places]
         target = scene.pictures.batch(some, level)
+        size = (target.shape[1], target.shape[2])
         pos = torch.stack([project(scene.clip_from_world[views[k]], shapes[k]) for k in places])
         shade = None if look.light is None else _shades([shapes[k] for k in places], scene, look.light)
-        drawn = draw(pos, scene.template, look.texture, shade, target.shape[1:3], topology=scene.topology)
+        drawn = draw(pos, scene.template, look.texture, shade, size, topology=scene.topology)
         color, coverage = drawn[..., :3], drawn[..., 3:]
         cameras = [scene.camera_of[view] for view in some]
         if look.gain is not None:
@@ -91,8 +92,8 @@ def blend(scene: Scene, views: Sequence[int], shape: Tensor, level: int, side: i
     Args:
         views: of one frame.  shape: [V, 3].  side: of the texture.
     Returns:
-        Sums [1, side, side, 3] of linear colour times weight, and of weight [1, side, side, 1]: of one picture
-        that looks straight at the surface, about the pixels that a texel covers, at most about 1.
+        Sums [1, side, side, 3] of linear colour times weight, and of weight [1, side, side, 1]: of one
+        picture that looks straight at the surface, about the pixels that a texel covers, at most about 1.
     """
     total = torch.zeros(1, side, side, 4)
     normal = vertex_normals(shape, scene.template.tri)

@@ -4,7 +4,7 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Options:
     cameras: Sequence[int] | None = None
     timesteps: Sequence[int] | None = None
     units: str | None = None
-    config: Config = Config()
+    config: Config = field(default_factory=Config)
     resume: bool = False
     overwrite: bool = False
     quiet: bool = False
@@ -75,7 +75,8 @@ def _capture(options: Options, team: Team, say: Callable[[str], None], begun: fl
     out = options.out
     if (out / checkpoint.FILE).exists() and not (options.resume or options.overwrite):
         raise ValueError(
-            f"{out} holds a capture already. --resume continues it, --overwrite begins anew, or give another --out."
+            f"{out} holds a capture already. --resume continues it, --overwrite begins anew, "
+            "or give another --out."
         )
     dataset = open_checked(options)
     say("\n".join(describe(dataset)))
@@ -177,7 +178,7 @@ def performance_of(scene: Scene, state: State) -> Performance:
 
 
 def image_quality(performance: Performance, dataset: Dataset) -> list[list[float | None]]:
-    """PSNR in dB of each frame and camera, sRGB, inside the mask (or what the capture covers); None: no picture."""
+    """PSNR in dB of each frame and camera, sRGB, inside the mask, or else what is covered."""
     found: list[list[float | None]] = [[None] * len(dataset.camera_ids) for _ in dataset.timesteps]
     for view in dataset.views:
         picture = dataset.load(view)
@@ -246,5 +247,5 @@ def _save_array(path: Path, array: np.ndarray) -> None:
 
 def _save_arrays(path: Path, **arrays: np.ndarray) -> None:
     aside = path.with_name(path.name + ".tmp.npz")
-    np.savez(aside, **arrays)
+    np.savez(aside, **arrays)  # pyright: ignore[reportArgumentType]
     aside.replace(path)

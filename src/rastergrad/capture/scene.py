@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What all stages of a capture share and none changes: template, cameras, pictures, smoothness of the surface.
+"""What all stages of a capture share and none changes: template, cameras, pictures, smoothness.
 
-Inside the capture lengths are in head units: the template's bounding box has a diagonal of HEAD. So steps and
-weights mean the same for data in metres and in millimetres.
+Inside the capture lengths are in head units: the template's bounding box has a diagonal of HEAD. So steps
+and weights mean the same for data in metres and in millimetres.
 """
 
 import math
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 import rastergrad as rg
 from rastergrad.capture.dataset import Dataset

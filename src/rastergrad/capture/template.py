@@ -45,7 +45,8 @@ def load_template(path: str | Path) -> Template:
     corners: list[tuple[int, int]] = []
     number = 0
     try:
-        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            number += 1
             words = line.split()
             if not words:
                 continue

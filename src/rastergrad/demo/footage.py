@@ -166,7 +166,7 @@ def misplaced(head: Head) -> Tensor:
 
 
 def narrow_face(head: Head) -> Tensor:
-    """The front of the face, [V] bool: skin between chin and forehead that points forward, without the ears."""
+    """The front of the face, [V] bool: skin between chin and forehead without the ears."""
     place = head.template.positions
     eyes = place[(head.part == 1) | (head.part == 2)].mean(0)
     away = place - eyes

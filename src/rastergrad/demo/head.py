@@ -113,7 +113,7 @@ def pieces(tri: Tensor, count: int) -> Tensor:
 
 
 def _parts(tri: Tensor, uv_tri: Tensor, charts: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """Skin, eyes, mouth. Eyes and tongue are pieces of their own; the inside of the mouth has its own chart."""
+    """Skin, eyes, mouth; and the lips. Eyes and tongue are loose, the inside of the mouth is a chart."""
     piece = pieces(tri, len(place))
     sizes = torch.bincount(piece)
     part = torch.zeros(len(place), dtype=torch.int64)

@@ -68,7 +68,7 @@ def run_capture_demo(options: CaptureDemoOptions, say: Callable[[str], None] = p
     metrics["template_error_mm"], metrics["texture_psnr_db"] = before, texture_db
     write_json(result / "metrics.json", metrics)
     return [
-        f"from the other person's head, {before:.2f} mm from the truth, to {after:.2f} mm (mean over the face)",
+        f"mean over the face: from {before:.2f} mm, the other person's head, to {after:.2f} mm",
         f"texture PSNR where seen: {texture_db:.1f} dB",
         f"Results: {result}/ (report.html first), footage: {footage}/",
     ]

@@ -4,6 +4,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.functional import avg_pool2d
@@ -74,7 +75,7 @@ def write_obj(path: Path, template: Template) -> None:
 
 def landmarks_of(
     performance: Performance, vertices: list[int], cameras: list[int], noise_px: float, seed: int
-) -> dict:
+) -> dict[str, Any]:
     """A landmarks.json of the first frame: where some vertices appear in some cameras, with normal noise."""
     generator = torch.Generator().manual_seed(seed)
     observations = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A procedural face: skin with pores and freckles, lips, brows, stubble, eyes; a function of place on the head."""
+"""A procedural face: skin with freckles, lips, brows, hair, eyes; a function of the place on the head."""
 
 import torch
 from torch import Tensor

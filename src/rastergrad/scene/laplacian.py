@@ -40,7 +40,7 @@ def uniform_laplacian(tri: Tensor, count: int) -> Any:
 
 
 def cotangent_laplacian(positions: Tensor, tri: Tensor) -> tuple[Any, np.ndarray]:
-    """The Laplacian of the surface itself, independent of how it is cut into triangles (Pinkall, Polthier 1993).
+    """The Laplacian of the surface, however it is cut into triangles (Pinkall and Polthier 1993).
 
     Args:
         positions: [V, 3].  tri: [T, 3] integer.
@@ -90,7 +90,7 @@ def _from_weights(pair: np.ndarray, weight: np.ndarray, count: int) -> Any:
 
 
 class SparseOperator:
-    """A constant sparse matrix that is applied to the vertices of a batch, with the gradient of its transpose."""
+    """A constant sparse matrix to multiply vertices with, with a gradient."""
 
     def __init__(self, matrix: Any, dtype: torch.dtype = torch.float32) -> None:
         self.rows = _tensor(matrix, dtype)
@@ -116,12 +116,14 @@ class _Apply(torch.autograd.Function):
 def _tensor(matrix: Any, dtype: torch.dtype) -> Tensor:
     matrix = matrix.tocsr(copy=True)
     matrix.sum_duplicates()
-    parts = (torch.from_numpy(part.astype(np.int64)) for part in (matrix.indptr, matrix.indices))
+    row_starts, columns = (
+        torch.from_numpy(part.astype(np.int64)) for part in (matrix.indptr, matrix.indices)
+    )
     with warnings.catch_warnings():
         # torch calls its CSR tensors a beta whenever the first one is made.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
         return torch.sparse_csr_tensor(
-            *parts, torch.from_numpy(matrix.data).to(dtype), matrix.shape, check_invariants=True
+            row_starts, columns, torch.from_numpy(matrix.data).to(dtype), matrix.shape, check_invariants=True
         )
 
 

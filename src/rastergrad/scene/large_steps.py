@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Vertices by their differential coordinates, in which plain gradient steps move whole regions smoothly.
 
-Source: Nicolet, Jacobson, Jakob 2021, "Large Steps in Inverse Rendering of Geometry". With u = (I + lambda L) v,
-a step along the gradient by u is a step along the gradient by v that was smoothed twice by (I + lambda L)^-1.
+Source: Nicolet, Jacobson, Jakob 2021, "Large Steps in Inverse Rendering of Geometry". With
+u = (I + lambda L) v, a step along the gradient by u is a step along the gradient by v that was smoothed
+twice by (I + lambda L)^-1.
 """
 
 from typing import Any
@@ -64,7 +65,7 @@ def _solved(solver: Any, right: Tensor) -> Tensor:
 
 
 class AdamUniform(torch.optim.Optimizer):
-    """Adam with one step length for all entries of a tensor: the largest second moment of any (ibid., section 4).
+    """Adam with one step length for all entries of a tensor, by the largest second moment (ibid., section 4).
 
     Entries of their own would undo what the smoothing did.
 

@@ -2,7 +2,7 @@
 """Smooth warps of space: a lattice of control points with cubic B-splines between them.
 
 What lies close together moves together, seen or not: the inside of a mouth follows the lips. That is what a
-change of identity needs, whose deformation is smooth in space, and what no smoothness along the surface gives.
+change of identity needs, whose deformation is smooth in space; no smoothness along the surface gives it.
 """
 
 import math

@@ -17,7 +17,7 @@ def l2(image: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
 
 
 def huber(image: Tensor, target: Tensor, delta: float, weight: Tensor | None = None) -> Tensor:
-    """Squared up to `delta`, linear beyond: mean of d^2 / (2 delta) or |d| - delta / 2. Gradients: to `image`."""
+    """Mean of d^2 / (2 delta) up to |d| = `delta`, of |d| - delta / 2 beyond. Gradients: to `image`."""
     size = (image - target).abs()
     return _mean(torch.where(size < delta, size.square() / (2 * delta), size - delta / 2), weight)
 
@@ -38,7 +38,7 @@ def gradient_difference(image: Tensor, target: Tensor, weight: Tensor | None = N
 
 
 def structural_dissimilarity(image: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """(1 - SSIM) / 2 with a 7 x 7 box window, for values in 0..1 (Wang et al. 2004). Gradients: to `image`."""
+    """(1 - SSIM) / 2, 7 x 7 box window, values in 0..1 (Wang et al. 2004). Gradients: to `image`."""
     planes = [x.reshape(-1, *x.shape[-3:]).permute(0, 3, 1, 2) for x in (image, target)]
 
     def box(x: Tensor) -> Tensor:
