@@ -269,7 +269,8 @@ def test_results_of_the_command(footage: Path, tmp_path: Path) -> None:
     for name in (
         "performance.glb", "frames/00000.ply", "frames/00002.ply", "texture.png", "cameras.json",
         "metrics.json", "config.toml", "report.html", "turntable.mp4", "comparison.mp4",
-        "checkpoint/state.pt", "checkpoint/performance.npz", "checkpoint/images.json", "checkpoint/vertex_error.npy",
+        "checkpoint/state.pt", "checkpoint/performance.npz", "checkpoint/images.json",
+        "checkpoint/vertex_error.npy",
     ):  # fmt: skip
         assert (out / name).stat().st_size > 0, name
     assert np.load(out / "checkpoint/vertex_error.npy").shape == (

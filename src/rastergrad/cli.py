@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo_capture(demos.add_parser("capture", help="record a made-up performance and capture it"))
     _add_render(commands.add_parser("render", help="draw a mesh file"))
     _add_capture(commands.add_parser("capture", help="fit a moving textured mesh to footage by many cameras"))
+    _add_view(commands.add_parser("view", help="look at a capture in the browser"))
     doctor = commands.add_parser("doctor", help="say what this installation can do, and check that it does")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -61,6 +62,24 @@ def _add_capture(parser: argparse.ArgumentParser) -> None:
     from rastergrad.capture.cli import add_arguments
 
     add_arguments(parser)
+
+
+def _add_view(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Serve a page with a capture: frames to scrub through, the mesh, the real cameras."
+    parser.add_argument(
+        "result", type=Path, metavar="RESULT", help="the result folder of `rastergrad capture`"
+    )
+    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8080, metavar="N", help="0 takes any that is free (8080)")
+    parser.add_argument("--no-open", action="store_true", help="do not open a browser")
+    parser.set_defaults(run=_view)
+
+
+def _view(options: argparse.Namespace) -> int:
+    from rastergrad.viewer import view
+
+    view(options.result, options.host, options.port, not options.no_open)
+    return 0
 
 
 def _add_cube(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: MIT
+"""A page to look at a capture: frames to scrub through, the mesh from all sides, the real cameras."""
+
+import contextlib
+import io
+import json
+import math
+import socket
+import threading
+import webbrowser
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rastergrad.capture.charts import color_of
+from rastergrad.capture.frames import filled_texture
+from rastergrad.capture.gltf import split_seams
+from rastergrad.capture.performance import Performance
+from rastergrad.scene.extra import require
+from rastergrad.scene.image import linear_from_srgb, srgb_from_linear
+from rastergrad.scene.pinhole import from_opencv
+
+TEXTURE, ERROR, CLAY, WIREFRAME = "texture", "error", "clay", "wireframe"
+# Frames stay in the browser, so that scrubbing back is instant, while they are smaller than this together.
+KEPT_BYTES = 256 << 20
+THUMBNAIL_PX = 240
+TEXTURE_PX = 1024
+FOV_RAD = math.radians(40)
+ERROR_MM = 2.0  # the end of the colour scale
+
+
+class Viewer:
+    """A server with the page of one capture.
+
+    Args:
+        folder: the result folder.
+        host, port: where to listen; port 0 picks a free one.
+    Errors:
+        FileNotFoundError, ValueError for a folder without a whole capture; OSError when the port is taken;
+        MissingExtraError without viser.
+    """
+
+    def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 8080) -> None:
+        viser = require("viser", "the viewer", "capture")
+        self.turn = require("viser.transforms", "the viewer", "capture").SO3
+        self.trimesh = require("trimesh", "the viewer", "capture")
+        self.pillow = require("PIL.Image", "the viewer", "capture")
+        self.performance = Performance.load(folder)
+        self.metrics = _read_json(folder / "metrics.json")
+        self.pictures = _Pictures(folder, self.pillow)
+        path = folder / "checkpoint/vertex_error.npy"
+        self.error_mm = torch.from_numpy(np.load(path)) if path.is_file() else None
+        port = _free_port(host, port)
+        self.server = viser.ViserServer(
+            host=host, port=port, label=f"rastergrad: {folder.name}", verbose=False
+        )
+        self.url = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}"
+        self.split = split_seams(self.performance.template)
+        self._uv = (self.split.uv * torch.tensor([1.0, -1.0]) + torch.tensor([0.0, 1.0])).numpy()
+        self.texture = self._picture_of_texture()
+        self._nodes: OrderedDict[tuple[str, int], tuple[Any, int]] = OrderedDict()
+        self._lock = threading.RLock()
+        self._stopped = threading.Event()
+        self._build()
+        self._player = threading.Thread(target=self._play, daemon=True, name="rastergrad-viewer")
+        self._player.start()
+
+    def stop(self) -> None:
+        """Close the page's server."""
+        self._stopped.set()
+        self._player.join()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.server.stop()
+
+    def wait(self) -> None:
+        """Serve until interrupted."""
+        try:
+            while not self._stopped.wait(0.5):
+                pass
+        except KeyboardInterrupt:
+            self.stop()
+
+    # ---- the page -----------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        performance, server = self.performance, self.server
+        first = performance.positions[0]
+        low, high = first.amin(0), first.amax(0)
+        self.extent = float((high - low).norm())
+        middle = (low + high) / 2
+        eye = middle + 1.8 * self.extent * torch.nn.functional.normalize(self._front(middle), dim=0)
+        server.scene.set_up_direction("+y")
+
+        @server.on_client_connect
+        def _(client: Any) -> None:
+            client.camera.fov = FOV_RAD
+            client.camera.position = eye.numpy()
+            client.camera.look_at = middle.numpy()
+            client.camera.up_direction = (0.0, 1.0, 0.0)
+
+        gui = server.gui
+        frames = len(performance.positions)
+        self.frame = gui.add_slider(
+            "frame", min=0, max=max(1, frames - 1), step=1, initial_value=0, disabled=frames == 1
+        )
+        self.playing = gui.add_checkbox("play", initial_value=False)
+        self.fps = gui.add_slider(
+            "frames a second", min=1, max=60, step=1, initial_value=max(1, min(60, round(performance.fps)))
+        )
+        modes = [TEXTURE, CLAY, WIREFRAME] + ([ERROR] if self.error_mm is not None else [])
+        self.mode = gui.add_dropdown("show", options=modes, initial_value=TEXTURE)
+        self.with_cameras = gui.add_checkbox("cameras", initial_value=True)
+        there = self.pictures.there
+        self.with_images = gui.add_checkbox("their pictures", initial_value=there, disabled=not there)
+        self.numbers = gui.add_markdown("")
+        for control in (self.frame, self.mode, self.with_cameras, self.with_images):
+            control.on_update(lambda _: self.show())
+        # Only its vertices are sent again when the frame changes.
+        self.surface = server.scene.add_mesh_simple(
+            "/surface",
+            first.numpy(),
+            performance.template.tri.numpy(),
+            color=(200, 200, 200),
+            side="double",
+            visible=False,
+        )
+        self.frusta = [self._frustum(k) for k in range(len(performance.cameras))]
+        self.show()
+
+    def _front(self, middle: Tensor) -> Tensor:
+        """The direction from the head toward the middle of the cameras."""
+        eyes = torch.stack([camera.eye for camera in self.performance.cameras]).float()
+        return eyes.mean(0) - middle
+
+    def _frustum(self, k: int) -> Any:
+        camera = self.performance.cameras[k]
+        pose = from_opencv(camera.world_from_cam).numpy()
+        handle = self.server.scene.add_camera_frustum(
+            f"/cameras/{self.performance.camera_ids[k]}",
+            fov=2 * float(np.arctan2(camera.height / 2, camera.fl_y)),
+            aspect=camera.width / camera.height,
+            scale=0.15 * self.extent,
+            thickness=0.004 * self.extent,
+            color=(120, 120, 120),
+            wxyz=self.turn.from_matrix(pose[:3, :3]).wxyz,
+            position=pose[:3, 3],
+        )
+
+        @handle.on_click
+        def _(event: Any) -> None:
+            event.client.camera.position = pose[:3, 3]
+            event.client.camera.wxyz = self.turn.from_matrix(pose[:3, :3]).wxyz
+
+        return handle
+
+    def show(self) -> None:
+        """Bring the page up to date with its controls."""
+        with self._lock, self.server.atomic():
+            frame = min(int(self.frame.value), len(self.performance.positions) - 1)
+            mode = self.mode.value
+            plain = mode in (CLAY, WIREFRAME)
+            if plain:
+                self.surface.vertices = self.performance.positions[frame].numpy()
+                self.surface.wireframe = mode == WIREFRAME
+            self.surface.visible = plain
+            shown = None if plain else self._node(mode, frame)
+            for node, _ in self._nodes.values():
+                node.visible = node is shown
+            for k, handle in enumerate(self.frusta):
+                handle.visible = bool(self.with_cameras.value)
+                wanted = self.with_cameras.value and self.with_images.value
+                handle.image = self.pictures.thumbnail(frame, k) if wanted else None
+            self.numbers.content = self._words(frame)
+
+    def _node(self, mode: str, frame: int) -> Any:
+        """The mesh of a frame in colours, made when it is first shown."""
+        key = (mode, frame)
+        if key not in self._nodes:
+            data = self._glb(mode, frame)
+            self._nodes[key] = (self.server.scene.add_glb(f"/{mode}/{frame}", data), len(data))
+        self._nodes.move_to_end(key)
+        while sum(size for _, size in self._nodes.values()) > KEPT_BYTES and len(self._nodes) > 1:
+            self._nodes.popitem(last=False)[1][0].remove()
+        return self._nodes[key][0]
+
+    def _glb(self, mode: str, frame: int) -> bytes:
+        visual = self.trimesh.visual
+        positions = self.performance.positions[frame]
+        if mode == ERROR:
+            assert self.error_mm is not None
+            share = (self.error_mm[frame] / ERROR_MM).nan_to_num(nan=0.0).clamp(0, 1)
+            # glTF keeps colours of vertices in linear light.
+            colors = (linear_from_srgb(color_of(share)) * 255).round().to(torch.uint8).numpy()
+            mesh = self.trimesh.Trimesh(
+                positions.numpy(), self.performance.template.tri.numpy(), vertex_colors=colors, process=False
+            )
+        else:
+            material = visual.material.PBRMaterial(
+                baseColorTexture=self.texture, roughnessFactor=1.0, metallicFactor=0.0, doubleSided=True
+            )
+            mesh = self.trimesh.Trimesh(
+                positions[self.split.vertex].numpy(),
+                self.split.tri.numpy(),
+                # trimesh counts v from the bottom, and turns it over again on writing.
+                visual=visual.TextureVisuals(uv=self._uv, material=material),
+                process=False,
+            )
+        return mesh.export(file_type="glb", include_normals=True)
+
+    def _picture_of_texture(self) -> Any:
+        texture = filled_texture(self.performance.texture, self.performance.seen)
+        while texture.shape[0] > TEXTURE_PX:
+            planes = texture.permute(2, 0, 1)[None]
+            texture = torch.nn.functional.avg_pool2d(planes, 2)[0].permute(1, 2, 0)
+        pixels = (srgb_from_linear(texture).flip(0) * 255).round().to(torch.uint8)
+        return self.pillow.fromarray(pixels.numpy())
+
+    def _words(self, frame: int) -> str:
+        lines = [f"timestep {self.performance.timesteps[frame]}"]
+        psnr = self.metrics.get("psnr_db")
+        if psnr and frame < len(psnr):
+            values = [x for x in psnr[frame] if x is not None]
+            lines += [f"PSNR {sum(values) / len(values):.1f} dB"] if values else []
+        frames = self.metrics.get("frames")
+        region = self.metrics.get("main_region", "all")
+        if frames and frame < len(frames) and region in frames[frame]:
+            mm = frames[frame][region]
+            lines.append(
+                f"{region.replace('_', ' ')}: {mm['mean']:.2f} / {mm['median']:.2f} / {mm['p95']:.2f} mm"
+            )
+            lines.append("(mean / median / 95th percentile)")
+        if self.mode.value == ERROR:
+            lines.append(f"colours: 0 (dark) to {ERROR_MM:g} mm and more (yellow)")
+        if not self.pictures.there:
+            lines.append("The footage is not where it was: cameras without pictures.")
+        return "  \n".join(lines)
+
+    def _play(self) -> None:
+        while not self._stopped.wait(1 / max(1, self.fps.value)):
+            if self.playing.value:
+                self.frame.value = (int(self.frame.value) + 1) % len(self.performance.positions)
+                self.show()
+
+
+class _Pictures:
+    """The footage, small, as far as it is still where the capture found it."""
+
+    def __init__(self, folder: Path, pillow: Any) -> None:
+        listed = _read_json(folder / "checkpoint/images.json")
+        self.folder, self.rows = Path(listed.get("folder", ".")), listed.get("images", [])
+        self.pillow = pillow
+        self.there = any(name and (self.folder / name).is_file() for row in self.rows[:1] for name in row)
+
+    def thumbnail(self, frame: int, camera: int) -> np.ndarray | None:
+        """[h, w, 3] uint8, or None where there is no picture."""
+        try:
+            name = self.rows[frame][camera]
+            if not name:
+                return None
+            with self.pillow.open(self.folder / name) as picture:
+                picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+                return np.array(picture.convert("RGB"))
+        except (OSError, IndexError):
+            return None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _free_port(host: str, port: int) -> int:
+    """`port` if nobody listens there, a free one for 0; OSError naming the remedy."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise OSError(
+                f"cannot listen on {host}:{port} ({error.strerror}). Choose another --port, 0 for any."
+            ) from error
+        return probe.getsockname()[1]
+
+
+def view(folder: Path, host: str, port: int, open_browser: bool, say: Callable[[str], None] = print) -> None:
+    """Serve the page of a capture until Ctrl-C; errors as for `Viewer`."""
+    viewer = Viewer(folder, host, port)
+    say(f"{folder}: {viewer.url} (Ctrl-C ends)")
+    if open_browser:
+        webbrowser.open(viewer.url)
+    viewer.wait()
