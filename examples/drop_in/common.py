@@ -121,8 +121,11 @@ def icosphere(level: int) -> tuple[torch.Tensor, torch.Tensor]:
 def save(path: Path, *images: torch.Tensor) -> None:
     """Images [H, W, 1 or 3] side by side; row 0 is the bottom row."""
     tallest = max(len(x) for x in images)
-    row = [x.detach().flip(0).expand(-1, -1, 3).repeat_interleave(tallest // len(x), 0) for x in images]
-    row = [x.repeat_interleave(len(x) // x.shape[1], 1) if x.shape[1] < len(x) else x for x in row]
+    row = []
+    for image in images:
+        larger = tallest // len(image)
+        whole = image.detach().flip(0).expand(-1, -1, 3)
+        row.append(whole.repeat_interleave(larger, 0).repeat_interleave(larger, 1))
     pixels = torch.cat(row, 1).clamp(0, 1).mul(255).round().byte()
     Image.fromarray(pixels.cpu().numpy()).save(path)
 

@@ -2,7 +2,7 @@
 """Footage of a head by calibrated cameras, with the template that shall be fitted to it.
 
 `open_dataset` finds everything that is wrong before any work is done; pictures are decoded when asked for
-(`Dataset.load`, or `capture.loader.Loader` for many). Indices of frames and cameras count what was kept, from
+(`Dataset.load`; `capture.pictures` reads ahead). Indices of frames and cameras count what was kept, from
 0; `timesteps` and `camera_ids` are the dataset's own numbers.
 """
 

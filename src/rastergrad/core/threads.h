@@ -17,13 +17,14 @@ void run_chunks(int threads, int64_t count, int64_t chunk, void (*body)(void*, i
 RG_BEGIN
 
 template <class Body> void parallel_for(int64_t threads, int64_t count, int64_t chunk, Body&& body) {
-    struct Context { Body& body; std::atomic<bool> out_of_memory; } context{body, {false}};
+    // Not bool: its accessors are not always inlined, and would be shared by instruction sets (core/kernels.h).
+    struct Context { Body& body; std::atomic<int> out_of_memory; } context{body, {0}};
     run_chunks(int(threads), count, chunk, [](void* raw, int worker, int64_t begin, int64_t end) {
         Context& c = *static_cast<Context*>(raw);
         try {
             c.body(worker, begin, end);
         } catch (const std::bad_alloc&) {
-            c.out_of_memory.store(true, std::memory_order_relaxed);
+            c.out_of_memory.store(1, std::memory_order_relaxed);
         }
     }, &context);
     if (context.out_of_memory.load(std::memory_order_relaxed)) throw std::bad_alloc();
