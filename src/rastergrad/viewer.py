@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
 """A page to look at a capture: frames to scrub through, the mesh from all sides, the real cameras."""
 
-import contextlib
-import io
 import json
 import math
 import socket
@@ -74,8 +72,7 @@ class Viewer:
         """Close the page's server."""
         self._stopped.set()
         self._player.join()
-        with contextlib.redirect_stdout(io.StringIO()):
-            self.server.stop()
+        self.server.stop()
 
     def wait(self) -> None:
         """Serve until interrupted."""
