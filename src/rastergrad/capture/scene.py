@@ -20,6 +20,8 @@ from rastergrad.scene.large_steps import LargeSteps
 from rastergrad.scene.pinhole import Pinhole
 
 HEAD = 0.5
+# Weights of bending count squares of the Laplacian on so much of the surface: a vertex of 15,000 on a head.
+BENDING_AREA = 1.5e-5
 # Loose pieces hang on the rest by ties of this weight, where an edge has 1.
 TIES = 0.2
 # Depth planes: this many head units before and behind the template, for heads that move.
@@ -62,7 +64,7 @@ class Scene:
         self._laplacian = uniform_laplacian(self.template.tri, self.vertices)
         self._laplacian = self._laplacian + bridges(self.template.positions, self.template.tri, TIES)
         self._large_steps: dict[float, LargeSteps] = {}
-        self.bend: SparseOperator = bending(self.template.positions, self.template.tri, TIES)
+        self.bend: SparseOperator = bending(self.template.positions, self.template.tri, TIES, BENDING_AREA)
 
     @property
     def vertices(self) -> int:

@@ -46,7 +46,7 @@ def cotangent_laplacian(positions: Tensor, tri: Tensor) -> tuple[Any, np.ndarray
         positions: [V, 3].  tri: [T, 3] integer.
     Returns:
         SciPy CSR matrix [V, V], symmetric, rows sum to 0, weights half the sum of the two cotangents, each
-        within COTANGENT_BOUNDS; and the area [V] around each vertex: a third of its triangles'.
+        clipped to COTANGENT_BOUNDS; and the area [V] around each vertex: a third of its triangles'.
     """
     place, index = positions.detach().cpu().numpy().astype(np.float64), tri.cpu().numpy().astype(np.int64)
     area = np.zeros(len(place))
@@ -55,11 +55,12 @@ def cotangent_laplacian(positions: Tensor, tri: Tensor) -> tuple[Any, np.ndarray
         a, b, c = index[:, k], index[:, (k + 1) % 3], index[:, (k + 2) % 3]
         u, v = place[b] - place[a], place[c] - place[a]
         twice = np.linalg.norm(np.cross(u, v), axis=1)
-        cotangent = (u * v).sum(1) / np.maximum(twice, 1e-30)
-        pairs.append(np.stack([b, c], axis=1))
-        weights.append(0.5 * np.clip(cotangent, *COTANGENT_BOUNDS))
+        pairs.append(np.sort(np.stack([b, c], axis=1), axis=1))
+        weights.append(0.5 * (u * v).sum(1) / np.maximum(twice, 1e-30))
         np.add.at(area, a, twice / 6)
-    return _from_weights(np.concatenate(pairs), np.concatenate(weights), len(place)), area
+    pair, which = np.unique(np.concatenate(pairs), axis=0, return_inverse=True)
+    weight = np.bincount(which.reshape(-1), np.concatenate(weights))
+    return _from_weights(pair, np.clip(weight, *COTANGENT_BOUNDS), len(place)), area
 
 
 def bridges(positions: Tensor, tri: Tensor, weight: float) -> Any:
@@ -127,22 +128,21 @@ def _tensor(matrix: Any, dtype: torch.dtype) -> Tensor:
         )
 
 
-def bending(positions: Tensor, tri: Tensor, ties: float = 0.2) -> SparseOperator:
+def bending(positions: Tensor, tri: Tensor, ties: float = 0.2, scale: float = 1.0) -> SparseOperator:
     """The operator B whose |B d|^2 is the bending energy of a displacement field d on a surface.
 
-    It is the thin-plate energy, the integral over the surface of the squared cotangent Laplacian, divided by
-    the mean area of a vertex: constant and linear displacements cost nothing on a plane, and the cost does
-    not depend on how finely a region is cut into triangles.
+    It is the thin-plate energy: the integral over the surface of the squared Laplacian of d, times `scale`.
+    Constant and linear displacements cost nothing on a plane, and the cost does not depend on how a
+    region is cut into triangles.
 
     Args:
         positions: [V, 3] at rest.  tri: [T, 3].  ties: weight of the bridges to loose pieces.
     """
     sparse = require("scipy.sparse", "building a mesh's bending energy", "capture")
     laplacian, area = cotangent_laplacian(positions, tri)
-    mean = area[area > 0].mean()
     # Tiny triangles (in the corners of eyes) would otherwise rule the energy.
-    scale = np.sqrt(mean / np.maximum(area, 0.05 * mean))
-    return SparseOperator(sparse.diags(scale) @ (laplacian + bridges(positions, tri, ties)))
+    area = np.maximum(area, 0.05 * area[area > 0].mean())
+    return SparseOperator(sparse.diags(np.sqrt(scale / area)) @ (laplacian + bridges(positions, tri, ties)))
 
 
 def squares(x: Tensor) -> Tensor:
