@@ -15,7 +15,7 @@ from torch import Tensor
 
 import rastergrad as rg
 from rastergrad.capture.config import Align, Config, Warp
-from rastergrad.capture.loop import Loop, Report, adam, turned
+from rastergrad.capture.loop import Loop, Report, adam, cut, turned
 from rastergrad.capture.photometric import landmark_error
 from rastergrad.capture.scene import Scene
 from rastergrad.capture.state import State
@@ -69,18 +69,20 @@ class AlignLoop(Loop):
         return (self.state.base - middle) @ turned(self.turn).T * self.size.exp() + middle + self.shift
 
     def step(self, number: int) -> Report:
-        shape = self.shape()
-        masks = shape.new_zeros(())
-        for places in self.scene.same_size(self.views):
-            drawn, mask = coverage(self.scene, [self.views[k] for k in places], shape, self.level)
-            masks = masks + ((drawn - mask).square() * (mask >= 0)).mean() * len(places)
-        masks = masks / len(self.views)
+        shape, leaf = cut(self.shape())
+
+        def draw(_: None) -> tuple[Tensor, Tensor]:
+            masks = leaf.new_zeros(())
+            for places in self.scene.same_size(self.views):
+                drawn, mask = coverage(self.scene, [self.views[k] for k in places], leaf, self.level)
+                masks = masks + ((drawn - mask).square() * (mask >= 0)).mean() * len(places)
+            masks = masks / len(self.views)
+            return masks, masks
+
         marks = landmark_error(self.scene, self.frame, shape)
-        loss = masks + 10 * self.config.landmark_weight * marks
-        # Every process does all of this cheap stage.
-        loss = loss / self.team.size
-        self.descend(loss, number)
-        return float(loss.detach()) * self.team.size, float(masks.detach())
+        return self.descend(
+            number, [None], draw, [(shape, leaf)], [], 10 * self.config.landmark_weight * marks
+        )
 
     def finish(self) -> None:
         self.state.base = self.shape().detach()
@@ -133,22 +135,16 @@ class WarpLoop(Loop):
         ]
 
     def step(self, number: int) -> Report:
-        shape = self.state.base + self.warp(self.control)
+        shape, leaf = cut(self.state.base + self.warp(self.control))
         pairs = self.pairs(number)
-        image = outline = shape.new_zeros(())
-        for pair in self.team.share(pairs):
-            alike, masks = self.compare(pair, shape)
-            image, outline = image + alike, outline + masks
-        loss = image + self.stage.mask_weight * outline
-        if self.team.leads:
-            marks = landmark_error(self.scene, self.frame, shape)
-            equal = self.log_gain.square().sum()
-            extra = self.config.landmark_weight * marks + EQUAL_COLORS * equal
-            loss = loss + len(pairs) * extra
-        loss = loss / len(pairs)
-        self.descend(loss, number)
-        total, part = self.team.totals([float(loss.detach()), float(image.detach()) / len(pairs)])
-        return total, part
+
+        def draw(pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
+            image, outline = self.compare(pair, leaf)
+            return (image + self.stage.mask_weight * outline) / len(pairs), image / len(pairs)
+
+        marks = landmark_error(self.scene, self.frame, shape)
+        extra = self.config.landmark_weight * marks + EQUAL_COLORS * self.log_gain.square().sum()
+        return self.descend(number, pairs, draw, [(shape, leaf)], [self.log_gain], extra)
 
     def compare(self, pair: tuple[int, int], shape: Tensor) -> tuple[Tensor, Tensor]:
         """What two cameras see of the surface, held against each other both ways; and their outlines."""

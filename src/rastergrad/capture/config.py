@@ -96,6 +96,7 @@ class Config:
     camera_colors: bool = True  # learn gain and bias of each camera in the polish
     mask_weight: float = 1.0
     landmark_weight: float = 0.3
+    parts: int = 2  # in which the pictures of a step are drawn; processes share them
     texture_trust: float = 0.5  # a texel seen so often holds still while frames are tracked
     save_every_s: float = 20.0
     cache_mb: int = 2048
@@ -264,7 +265,16 @@ def _checked(where: str, value: Any) -> Any:
         isinstance(value, int) and 16 <= value <= 8192 and value & (value - 1) == 0
     ):
         raise ConfigError(f"{where} must be a power of 2 from 16 to 8192; got {value}")
-    least = {"steps": 1, "frames": 1, "cameras": 1, "pairs": 1, "rank": 1, "head_px": 1, "cell": 1e-3}
+    least = {
+        "steps": 1,
+        "parts": 1,
+        "frames": 1,
+        "cameras": 1,
+        "pairs": 1,
+        "rank": 1,
+        "head_px": 1,
+        "cell": 1e-3,
+    }
     if isinstance(value, (int, float)) and value < least.get(name, -1 if name == "first_timestep" else 0):
         raise ConfigError(f"{where} must be at least {least.get(name, 0)}; got {value}")
     return value

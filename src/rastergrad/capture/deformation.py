@@ -21,10 +21,6 @@ class Deformation(Protocol):
         """[V, 3] of a frame. Gradients: to the parameters."""
         ...
 
-    def parameters(self, frames: list[int]) -> list[Tensor]:
-        """What a step that shows these frames changes."""
-        ...
-
 
 class Free:
     """Offsets of each frame of their own.
@@ -42,9 +38,6 @@ class Free:
 
     def offset(self, frame: int) -> Tensor:
         return self.large.vertices(self.u[frame])
-
-    def parameters(self, frames: list[int]) -> list[Tensor]:
-        return [self.u[frame] for frame in frames]
 
 
 class Basis:
@@ -85,9 +78,6 @@ class Basis:
 
     def offset(self, frame: int) -> Tensor:
         return self.large.vertices(self.m3 @ (self.m2 @ self.m1[:, frame]))
-
-    def parameters(self, frames: list[int]) -> list[Tensor]:
-        return [self.m3, self.m1, self.m2]
 
     def found(self) -> tuple[Tensor, Tensor]:
         """The basis in plain coordinates: shapes [r, V, 3] and weights [F, r]."""

@@ -7,7 +7,7 @@ continues with the same steps, bit by bit.
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -58,15 +58,43 @@ class Loop:
     def parameters(self) -> list[Tensor]:
         return [p for o in self.optimizers for group in o.param_groups for p in group["params"]]
 
-    def descend(self, loss: Tensor, number: int, changed: Sequence[Tensor] | None = None) -> None:
-        """Gradients of this process's part of the loss, their sum over processes, and one step.
+    def descend(
+        self,
+        number: int,
+        parts: Sequence[Any],
+        draw: Callable[[Any], tuple[Tensor, Tensor]],
+        joints: Sequence[tuple[Tensor, Tensor]],
+        shared: Sequence[Tensor],
+        extra: Tensor | None = None,
+    ) -> Report:
+        """One step: gradients of the parts' losses, added in order, and what optimisers make of them.
 
         Args:
-            changed: the parameters that this step is about; all, when None.
+            parts: what processes share among them.
+            draw: the loss of a part, and its image error.
+            joints: pairs of a tensor that follows from parameters and its `cut`, which the parts' losses use.
+            shared: parameters that the parts' losses use themselves.
+            extra: a loss that is not of any part; every process computes it.
         """
-        if loss.requires_grad:
-            loss.backward()
-        self.team.add(self.parameters() if changed is None else changed)
+        leaves = [leaf for _, leaf in joints] + list(shared)
+        mine: dict[int, list[Tensor]] = {}
+        sums = [0.0, 0.0]
+        for k in self.team.share(len(parts)):
+            loss, image = draw(parts[k])
+            found = torch.autograd.grad(loss, leaves, allow_unused=True)
+            mine[k] = [torch.zeros_like(x) if d is None else d for x, d in zip(leaves, found)]
+            sums = [sums[0] + float(loss.detach()), sums[1] + float(image.detach())]
+        total = self.team.in_order(mine, len(parts))
+        sums = self.team.totals(sums)
+        ends = [tensor for tensor, _ in joints]
+        gradients: list[Tensor | None] = list(total[: len(joints)])
+        if extra is not None:
+            ends, gradients = [*ends, extra], [*gradients, None]
+            sums[0] += float(extra.detach())
+        if ends:
+            torch.autograd.backward(ends, gradients)
+        for p, gradient in zip(shared, total[len(joints) :]):
+            p.grad = gradient if p.grad is None else p.grad + gradient
         self.hold_still()
         # A cosine from all to a tenth of the step size.
         share = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * number / self.steps))
@@ -76,6 +104,12 @@ class Loop:
                 group["lr"] = next(rates) * share
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        return sums[0], sums[1]
+
+    def split(self, items: Sequence[Any]) -> list[list[Any]]:
+        """`items` in as many parts as the settings say, as equal as possible."""
+        count = min(self.config.parts, len(items))
+        return [list(items[k * len(items) // count : (k + 1) * len(items) // count]) for k in range(count)]
 
     def hold_still(self) -> None:
         """Where a stage masks gradients before they are used."""
@@ -115,3 +149,8 @@ def turned(vector: Tensor) -> Tensor:
     none = torch.zeros_like(x)
     cross = torch.stack([none, -z, y, z, none, -x, -y, x, none]).reshape(3, 3)
     return torch.linalg.matrix_exp(cross)
+
+
+def cut(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """A joint for `Loop.descend`: a tensor, and a leaf with its values."""
+    return tensor, tensor.detach().requires_grad_()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rastergrad.capture.config import Config, Polish
 from rastergrad.capture.deformation import Basis, Deformation, Free
-from rastergrad.capture.loop import Loop, Report, adam
+from rastergrad.capture.loop import Loop, Report, adam, cut
 from rastergrad.capture.photometric import Look, compare, landmark_error
 from rastergrad.capture.scene import Scene
 from rastergrad.capture.state import State
@@ -54,8 +54,8 @@ class PolishLoop(Loop):
         )
         for optimizer in self.deformation.optimizers(stage.step_size):
             self.optimize(optimizer)
-        self.shared: list[Tensor] = [self.base_u, self.texture]
         self.optimize(AdamUniform([self.base_u], stage.base_step_size))
+        self.shared: list[Tensor] = [self.texture]
         self.optimize(adam([self.texture], stage.texture_step))
         if self.config.light:
             self.shared.append(self.light)
@@ -82,33 +82,31 @@ class PolishLoop(Loop):
         frames = sorted({frame for frame, _ in slots})
         offsets = {frame: self.deformation.offset(frame) for frame in frames}
         base = self.base_large.vertices(self.base_u)
-        shapes = {frame: self.state.vertices(frame, base + offset) for frame, offset in offsets.items()}
-        mine = self.team.share(slots)
+        joints = {frame: cut(self.state.vertices(frame, base + offset)) for frame, offset in offsets.items()}
         light = self.light if config.light else None
         look = Look(self.texture, light, self.gain, self.bias)
-        image = loss = self.texture.new_zeros(())
-        if mine:
-            views = [view for _, view in mine]
-            errors = compare(scene, views, [shapes[frame] for frame, _ in mine], look, self.level)
-            image = errors.image
-            loss = (image + config.mask_weight * errors.outline) / len(slots)
-        if self.team.leads:
-            loss = loss + stage.base_bending * squares(scene.bend(base))
-            for frame, offset in offsets.items():
-                extra = stage.bending * squares(scene.bend(offset))
-                around = self.around(frame)
-                if stage.steadiness and around is not None:
-                    extra = extra + stage.steadiness * squares(scene.bend(offset - around))
-                extra = extra + config.landmark_weight * landmark_error(scene, frame, shapes[frame])
-                loss = loss + extra / len(frames)
-        self.descend(loss, number, [*self.deformation.parameters(frames), *self.shared])
+
+        def draw(some: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+            shapes = [joints[frame][1] for frame, _ in some]
+            errors = compare(scene, [view for _, view in some], shapes, look, self.level)
+            loss = errors.image + config.mask_weight * errors.outline
+            return loss / len(slots), errors.image / len(slots)
+
+        extra = stage.base_bending * squares(scene.bend(base))
+        for frame, offset in offsets.items():
+            own = stage.bending * squares(scene.bend(offset))
+            around = self.around(frame)
+            if stage.steadiness and around is not None:
+                own = own + stage.steadiness * squares(scene.bend(offset - around))
+            own = own + config.landmark_weight * landmark_error(scene, frame, joints[frame][0])
+            extra = extra + own / len(frames)
+        report = self.descend(number, self.split(slots), draw, list(joints.values()), self.shared, extra)
         with torch.no_grad():
             self.texture.clamp_(0, MOST_LIGHT)
             self.gain /= self.gain.mean(0)
             for frame, offset in offsets.items():
                 self.known[frame] = offset.detach()
-        total, part = self.team.totals([float(loss.detach()), float(image.detach()) / len(slots)])
-        return total, part
+        return report
 
     def around(self, frame: int) -> Tensor | None:
         """The mean of the neighbouring frames' offsets."""

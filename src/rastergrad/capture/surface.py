@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rastergrad.capture.config import Config, Pose, Surface
-from rastergrad.capture.loop import Loop, Report, adam, turned
+from rastergrad.capture.loop import Loop, Report, adam, cut, turned
 from rastergrad.capture.photometric import Look, blend, compare, landmark_error
 from rastergrad.capture.scene import Scene
 from rastergrad.capture.state import GREY, State
@@ -65,18 +65,17 @@ class PoseLoop(Loop):
         return self.views, self.level
 
     def step(self, number: int) -> Report:
-        shape = (
-            (self.state.vertices(self.frame) - self.middle) @ turned(self.turn).T + self.middle + self.move
-        )
-        mine = self.team.share(self.views)
+        turn = turned(self.turn)
+        here = self.state.vertices(self.frame) - self.middle
+        shape, leaf = cut(here @ turn.T + self.middle + self.move)
         look = look_of(self.state, self.state.texture)
-        errors = compare(self.scene, mine, [shape] * len(mine), look, self.level)
-        loss = (errors.image + self.config.mask_weight * errors.outline) / len(self.views)
-        self.descend(loss, number)
-        total, image = self.team.totals(
-            [float(loss.detach()), float(errors.image.detach()) / len(self.views)]
-        )
-        return total, image
+
+        def draw(views: list[int]) -> tuple[Tensor, Tensor]:
+            errors = compare(self.scene, views, [leaf] * len(views), look, self.level)
+            loss = errors.image + self.config.mask_weight * errors.outline
+            return loss / len(self.views), errors.image / len(self.views)
+
+        return self.descend(number, self.split(self.views), draw, [(shape, leaf)], [])
 
     def finish(self) -> None:
         state, frame = self.state, self.frame
@@ -130,21 +129,23 @@ class SurfaceLoop(Loop):
     def step(self, number: int) -> Report:
         stage, config = self.stage, self.config
         views = self.picks(self.views, stage.cameras, number)
-        mine = self.team.share(views)
         offset = self.large.vertices(self.u)
-        shape = self.state.vertices(self.frame, offset)
-        errors = compare(self.scene, mine, [shape] * len(mine), look_of(self.state, self.texture), self.level)
-        loss = (errors.image + config.mask_weight * errors.outline) / len(views)
-        if self.team.leads:
-            loss = loss + stage.bending * squares(self.scene.bend(offset))
-            if stage.change:
-                loss = loss + stage.change * squares(self.scene.bend(offset - self.start))
-            loss = loss + config.landmark_weight * landmark_error(self.scene, self.frame, shape)
-        self.descend(loss, number)
+        shape, leaf = cut(self.state.vertices(self.frame, offset))
+        look = look_of(self.state, self.texture)
+
+        def draw(some: list[int]) -> tuple[Tensor, Tensor]:
+            errors = compare(self.scene, some, [leaf] * len(some), look, self.level)
+            loss = errors.image + config.mask_weight * errors.outline
+            return loss / len(views), errors.image / len(views)
+
+        extra = stage.bending * squares(self.scene.bend(offset))
+        if stage.change:
+            extra = extra + stage.change * squares(self.scene.bend(offset - self.start))
+        extra = extra + config.landmark_weight * landmark_error(self.scene, self.frame, shape)
+        report = self.descend(number, self.split(views), draw, [(shape, leaf)], [self.texture], extra)
         with torch.no_grad():
             self.texture.clamp_(0, MOST_LIGHT)
-        total, image = self.team.totals([float(loss.detach()), float(errors.image.detach()) / len(views)])
-        return total, image
+        return report
 
     def hold_still(self) -> None:
         if self.free is not None and self.texture.grad is not None:

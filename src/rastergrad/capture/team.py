@@ -3,13 +3,10 @@
 
 import os
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-
-Item = TypeVar("Item")
 
 
 class Team:
@@ -30,22 +27,42 @@ class Team:
         """Whether this process writes files and speaks."""
         return self.rank == 0
 
-    def share(self, items: Sequence[Item]) -> list[Item]:
-        """Every process's part of `items`; together all of them."""
-        return list(items[self.rank :: self.size])
+    def share(self, count: int) -> list[int]:
+        """Which of `count` parts of a step are this process's."""
+        return list(range(self.rank, count, self.size))
 
-    def add(self, parameters: Sequence[Tensor]) -> None:
-        """Sum the gradients of all processes; one that a process lacks counts as 0."""
-        if self.size == 1:
-            return
-        for p in parameters:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        flat = torch.cat([p.grad.reshape(-1) for p in parameters if p.grad is not None])
-        dist.all_reduce(flat)
-        parts = flat.split([p.numel() for p in parameters])
-        for p, part in zip(parameters, parts):
-            p.grad = part.reshape(p.shape)
+    def in_order(self, mine: dict[int, list[Tensor]], count: int) -> list[Tensor]:
+        """Sums over all parts of a step, each process having computed some.
+
+        They are added in the order of the parts, whoever has computed them, so that the number of processes
+        changes nothing, not even rounding: steps of an optimiser would make much of it.
+
+        Args:
+            mine: for each of this process's parts, gradients of the same tensors.
+            count: number of parts of all processes.
+        """
+        parts = mine
+        if self.size > 1:
+            parts = self._exchanged(mine, count)
+        total = parts[0]
+        for k in range(1, count):
+            total = [x + y for x, y in zip(total, parts[k])]
+        return total
+
+    def _exchanged(self, mine: dict[int, list[Tensor]], count: int) -> dict[int, list[Tensor]]:
+        shapes: list[list[torch.Size] | None] = [None] * self.size
+        dist.all_gather_object(shapes, [x.shape for x in next(iter(mine.values()))] if mine else None)
+        known = next(shape for shape in shapes if shape is not None)
+        sizes = [shape.numel() for shape in known]
+        parts: dict[int, list[Tensor]] = {}
+        for k in range(count):
+            if k in mine:
+                flat = torch.cat([x.reshape(-1) for x in mine[k]])
+            else:
+                flat = torch.empty(sum(sizes))
+            dist.broadcast(flat, src=k % self.size)
+            parts[k] = [x.reshape(shape) for x, shape in zip(flat.split(sizes), known)]
+        return parts
 
     def totals(self, values: Sequence[float]) -> list[float]:
         """Sums of numbers over all processes."""
