@@ -84,7 +84,8 @@ def test_head_pose_moves_as_the_head_does(whole: State) -> None:
     for frame in (1, 2):
         turn = whole.rotation[frame] @ (truth[frame] @ truth[0].T).T
         angle = torch.arccos(((turn.trace() - 1) / 2).clamp(-1, 1))
-        assert float(angle) < 0.02
+        # The bump that grows on one side takes a part of it.
+        assert float(angle) < 0.25 * 0.078 * frame
 
 
 def test_basis_finds_it_too_and_holds_its_offsets(footage: Path, tmp_path: Path) -> None:
