@@ -25,6 +25,7 @@ from rastergrad.scene.laplacian import (
 from rastergrad.scene.large_steps import AdamUniform, LargeSteps
 from rastergrad.scene.lattice import lattice
 from rastergrad.scene.normals import vertex_normals
+from rastergrad.scene.smooth_normals import SmoothNormals
 from testing.performances import ball
 
 
@@ -218,6 +219,22 @@ def test_vertex_normals_against_brute_force() -> None:
     small = ball(3, 4)
     place = (small.positions.double() * 10).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: vertex_normals(x, small.tri), place)
+
+
+def test_smooth_normals_are_vertex_normals() -> None:
+    positions, tri = egg()
+    fast = SmoothNormals(tri, len(positions))
+    torch.testing.assert_close(fast(positions), vertex_normals(positions, tri), rtol=0, atol=1e-5)
+    weights = torch.randn(positions.shape, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for normals in (fast, lambda x: vertex_normals(x, tri)):
+        place = positions.clone().requires_grad_()
+        (normals(place) * weights).sum().backward()
+        assert place.grad is not None
+        gradients.append(place.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3 * float(gradients[1].abs().max()))
+    flat = SmoothNormals(torch.tensor([[0, 1, 1]]), 3)(torch.tensor([[0.0, 1, 2], [3, 1, 0], [5, 5, 5]]))
+    assert (flat == 0).all()
 
 
 def test_harmonics_are_orthogonal_and_convolved_with_the_cosine() -> None:

@@ -19,7 +19,6 @@ from rastergrad.scene.camera import project
 from rastergrad.scene.harmonics import shading
 from rastergrad.scene.laplacian import squares
 from rastergrad.scene.large_steps import AdamUniform
-from rastergrad.scene.normals import vertex_normals
 
 REPEATS = 7
 
@@ -73,7 +72,7 @@ def step_parts_ms(scene: Scene, state: State, config: Config) -> dict[str, float
         )
         (shade,) = part(
             "normals and light",
-            lambda x, c: (shading(vertex_normals(x, tri), c)[None].repeat(len(views), 1, 1),),
+            lambda x, c: (shading(scene.normals(x), c)[None].repeat(len(views), 1, 1),),
             shape,
             light,
         )

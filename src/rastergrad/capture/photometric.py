@@ -13,7 +13,6 @@ from rastergrad.capture.render import draw
 from rastergrad.capture.scene import Scene
 from rastergrad.scene.camera import project
 from rastergrad.scene.harmonics import shading
-from rastergrad.scene.normals import vertex_normals
 
 
 class Look(NamedTuple):
@@ -72,7 +71,7 @@ def _shades(shapes: Sequence[Tensor], scene: Scene, light: Tensor) -> Tensor:
     lit: dict[int, Tensor] = {}
     for shape in shapes:
         if id(shape) not in lit:
-            lit[id(shape)] = shading(vertex_normals(shape, scene.template.tri), light)
+            lit[id(shape)] = shading(scene.normals(shape), light)
     return torch.stack([lit[id(shape)] for shape in shapes])
 
 
@@ -96,7 +95,7 @@ def blend(scene: Scene, views: Sequence[int], shape: Tensor, level: int, side: i
         picture that looks straight at the surface, about the pixels that a texel covers, at most about 1.
     """
     total = torch.zeros(1, side, side, 4)
-    normal = vertex_normals(shape, scene.template.tri)
+    normal = scene.normals(shape)
     for view in views:
         target = scene.pictures.batch([view], level)
         pos = project(scene.clip_from_world[view], shape)[None]

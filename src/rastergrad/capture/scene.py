@@ -18,6 +18,7 @@ from rastergrad.capture.template import Template
 from rastergrad.scene.laplacian import SparseOperator, bending, bridges, uniform_laplacian
 from rastergrad.scene.large_steps import LargeSteps
 from rastergrad.scene.pinhole import Pinhole
+from rastergrad.scene.smooth_normals import SmoothNormals
 
 HEAD = 0.5
 # Weights of bending count squares of the Laplacian on so much of the surface: a vertex of 15,000 on a head.
@@ -36,6 +37,7 @@ class Scene:
         template: in head units.  unit: world units in a head unit.  topology: of its triangles.
         clip_from_world: [views, 4, 4] float32, from head units.  eye: [views, 3].
         camera_of: [views] index of each view's camera.  views_of: for each frame, its views.
+        normals: of shapes of the template.
         bend: the bending energy of displacements of the template.
     """
 
@@ -64,6 +66,7 @@ class Scene:
         self._laplacian = uniform_laplacian(self.template.tri, self.vertices)
         self._laplacian = self._laplacian + bridges(self.template.positions, self.template.tri, TIES)
         self._large_steps: dict[float, LargeSteps] = {}
+        self.normals = SmoothNormals(self.template.tri, self.vertices)
         self.bend: SparseOperator = bending(self.template.positions, self.template.tri, TIES, BENDING_AREA)
 
     @property
