@@ -68,7 +68,9 @@ def test_a_dataset_is_read_as_it_was_recorded(original: Path) -> None:
     dataset = opened(original)
     assert (dataset.timesteps, dataset.camera_ids) == ((0, 1, 2), (0, 1, 2))
     assert [(v.frame, v.camera) for v in dataset.views] == [(f, c) for f in range(3) for c in range(3)]
-    assert (dataset.mm_per_unit, dataset.fps, dataset.background, dataset.notes) == (1000.0, 30.0, None, ())
+    assert (dataset.mm_per_unit, dataset.fps, dataset.notes) == (1000.0, 30.0, ())
+    assert dataset.background is not None
+    assert dataset.background.tolist() == [0, 0, 0]
     for camera, truth in zip(dataset.cameras, PERFORMANCE.cameras):
         assert (camera.width, camera.height, camera.cx) == (truth.width, truth.height, truth.cx)
         torch.testing.assert_close(camera.world_from_cam, truth.world_from_cam, rtol=0, atol=1e-12)
@@ -501,6 +503,7 @@ def test_a_description_says_what_is_there_and_what_is_missing(folder: Path) -> N
     def thin(about: About) -> None:
         about["frames"].pop(4)
         about["frames"][0].pop("fg_mask_path")
+        del about["background"]
 
     edit(folder, thin)
     text = "\n".join(describe(opened(folder)))
