@@ -102,7 +102,7 @@ with torch.no_grad():
     save(args.out / "object.png", got[0], target[0])
     save(args.out / "environment.png", *(torch.cat(list(e), 1) for e in (env, true_env)))
 curve(args.out / "curve.png", "mean absolute error of images", loss=losses)
-exponent = float(log_exponent.exp())
+exponent = float(log_exponent.detach().exp())
 print(f"environment: PSNR {psnr(env.detach().clamp(0, 1), true_env):.2f} dB")
 off = float((rgb.detach() - true_rgb).abs().max())
 print(f"highlight: colour {off:.4f} off, exponent {exponent:.3f} in place of 25")

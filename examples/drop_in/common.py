@@ -132,7 +132,7 @@ def save(path: Path, *images: torch.Tensor) -> None:
 
 def psnr(got: torch.Tensor, want: torch.Tensor) -> float:
     """In dB, of values in 0..1."""
-    return float(-10 * torch.log10((got - want).square().mean()))
+    return float(-10 * torch.log10((got - want).detach().square().mean()))
 
 
 def curve(path: Path, label: str, **series: list[float]) -> None:

@@ -56,7 +56,9 @@ class AlignLoop(Loop):
         fits = overlap(self.scene, self.views, self.state.base, self.level) >= self.stage.good_overlap
         if fits and self.scene.dataset.landmarks is None:
             self.steps = 0
-        self.turn, self.shift, self.size = (torch.zeros(n, requires_grad=True) for n in (3, 3, 1))
+        self.turn, self.shift, self.size = (
+            torch.zeros(n, device=self.scene.device, requires_grad=True) for n in (3, 3, 1)
+        )
         rate = self.stage.step_size
         groups = [{"params": [self.turn, self.size], "lr": rate}, {"params": [self.shift], "lr": rate / 2}]
         self.optimize(adam(groups))
@@ -114,7 +116,7 @@ class WarpLoop(Loop):
 
     def begin(self) -> None:
         self.warp, count = lattice(self.scene.template.positions, self.stage.cell)
-        self.control = torch.zeros(count, 3, requires_grad=True)
+        self.control = torch.zeros(count, 3, device=self.scene.device, requires_grad=True)
         self.log_gain = self.state.gain.log().requires_grad_()
         groups = [
             {"params": [self.control], "lr": self.stage.step_size},

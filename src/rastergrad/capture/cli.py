@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="one setting, e.g. model=basis or polish.0.steps=2000; may be repeated",
     )
+    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, cuda or cuda:N (cpu)")
     parser.add_argument("--resume", action="store_true", help="continue a capture that was stopped")
     parser.add_argument(
         "--overwrite", action="store_true", help="begin anew in a folder that holds a capture"
@@ -84,12 +85,24 @@ def run(options: argparse.Namespace) -> int:
         resume=options.resume,
         overwrite=options.overwrite,
         quiet=options.quiet,
+        device=_device(options.device),
     )
     if options.check:
         sys.stdout.write("\n".join(describe(open_checked(wanted))) + "\n")
         return 0
     capture(wanted)
     return 0
+
+
+def _device(name: str) -> str:
+    import torch
+
+    kind = name.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"--device must be cpu, cuda or cuda:N; got {name!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch sees no GPU here; `rastergrad doctor` says why")
+    return name
 
 
 def _numbers(text: str) -> tuple[int, ...]:

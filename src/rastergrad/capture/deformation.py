@@ -59,14 +59,14 @@ class Basis:
         given = flat[:0] if blendshapes is None else blendshapes.reshape(len(blendshapes), -1)
         # A little weight keeps shapes that hardly differ from cancelling each other.
         gram = (given @ given.T).double()
-        ridge = gram + (1e-6 * gram.trace() / max(1, len(given))) * torch.eye(len(given), dtype=torch.float64)
+        ridge = gram + (1e-6 * gram.trace() / max(1, len(given))) * torch.eye(len(given)).to(gram)
         weights = torch.linalg.solve(ridge, (given @ flat.T).double()).float()  # [K, F]
         rest = flat - weights.T @ given
         left, size, right = torch.linalg.svd(rest, full_matrices=False)
         more = min(rank, int((size > 1e-6 * size.amax().clamp_min(1e-12)).sum()))
         modes = torch.cat([given, size[:more, None] * right[:more]])  # [r, 3V]
         self.m1 = torch.cat([weights, left[:, :more].T]).contiguous().requires_grad_()
-        self.m2 = torch.eye(len(modes), requires_grad=True)
+        self.m2 = torch.eye(len(modes), device=offsets.device, requires_grad=True)
         columns = [large.differential(mode.reshape(self.shape)) for mode in modes]
         self.m3 = torch.stack(columns, dim=-1).requires_grad_()  # [V, 3, r] differential
 

@@ -177,7 +177,7 @@ def fingerprint(scene: Scene) -> str:
     digest = hashlib.sha256()
     template = scene.template
     for tensor in (template.positions, template.tri, template.uv, template.uv_tri, scene.clip_from_world):
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(tensor.contiguous().cpu().numpy().tobytes())
     for view in scene.dataset.views:
         digest.update(f"{view.frame} {view.camera} {view.image.name}".encode())
     marks = scene.dataset.landmarks

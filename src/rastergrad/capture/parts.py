@@ -23,6 +23,13 @@ from rastergrad.scene.large_steps import AdamUniform
 REPEATS = 7
 
 
+def now() -> float:
+    """Seconds, with everything done that a GPU was asked for."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def step_parts_ms(scene: Scene, state: State, config: Config) -> dict[str, float]:
     """Milliseconds of each part of a polishing step, forward and backward together; medians of REPEATS.
 
@@ -54,9 +61,9 @@ def step_parts_ms(scene: Scene, state: State, config: Config) -> dict[str, float
 
         def part(name: str, run: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> list[Tensor]:
             leaves = [x.detach().requires_grad_(x.is_floating_point()) for x in inputs]
-            begun = time.perf_counter()
+            begun = now()
             outputs = list(run(*leaves))
-            spent[name] = spent.get(name, 0.0) + time.perf_counter() - begun
+            spent[name] = spent.get(name, 0.0) + now() - begun
             tape.append((name, list(inputs), outputs))
             lent[id(tape[-1][2])] = leaves
             return outputs
@@ -106,36 +113,36 @@ def step_parts_ms(scene: Scene, state: State, config: Config) -> dict[str, float
             if not wanted:
                 continue
             leaves = [x for x in lent[id(outputs)] if x.requires_grad]
-            begun = time.perf_counter()
+            begun = now()
             got = torch.autograd.grad(
                 [y for y, _ in wanted], leaves, [g for _, g in wanted], allow_unused=True
             )
-            spent[name] += time.perf_counter() - begun
+            spent[name] += now() - begun
             by_leaf = dict(zip(map(id, leaves), got))
             for x, leaf in zip(inputs, lent[id(outputs)]):
                 gradient = by_leaf.get(id(leaf))
                 if gradient is not None:
                     gradients[id(x)] = gradients[id(x)] + gradient if id(x) in gradients else gradient
-        begun = time.perf_counter()
+        begun = now()
         for p in (u, texture, light):
             p.grad = gradients[id(p)]
         for optimizer in optimizers:
             optimizer.step()
-        spent["optimizers"] = time.perf_counter() - begun
+        spent["optimizers"] = now() - begun
         return spent
 
     runs = [once() for _ in range(REPEATS + 1)][1:]
     parts = {name: 1000 * median(run[name] for run in runs) for name in runs[0]}
     for name in ("large steps", "bending", "projection", "normals and light"):
         parts[name] *= frames
-    loop = PolishLoop(scene, state, config, Team(alone=True), 0, stage, None)
+    loop = PolishLoop(scene, state, config, Team(scene.device.type, alone=True), 0, stage, None)
     loop.begin()
     times = []
     for number in range(REPEATS + 1):
         for view in loop.pictures(number)[0]:
             scene.pictures.batch([view], level)
-        begun = time.perf_counter()
+        begun = now()
         loop.step(number)
-        times.append(1000 * (time.perf_counter() - begun))
+        times.append(1000 * (now() - begun))
     parts["the rest"] = max(0.0, median(times[1:]) - sum(parts.values()))
     return parts

@@ -81,7 +81,7 @@ def _behind(scene: Scene, seen: Tensor, mask: Tensor) -> Tensor:
     The second leaves silhouettes the contrast between head and picture, and asks nothing of what is behind.
     """
     known = scene.dataset.background
-    behind = seen.square() - DARK if known is None else known.expand_as(seen)
+    behind = seen.square() - DARK if known is None else known.to(seen).expand_as(seen)
     return torch.where(mask < 0, behind, 0.0)
 
 
@@ -94,7 +94,7 @@ def blend(scene: Scene, views: Sequence[int], shape: Tensor, level: int, side: i
         Sums [1, side, side, 3] of linear colour times weight, and of weight [1, side, side, 1]: of one
         picture that looks straight at the surface, about the pixels that a texel covers, at most about 1.
     """
-    total = torch.zeros(1, side, side, 4)
+    total = torch.zeros(1, side, side, 4, device=shape.device)
     normal = scene.normals(shape)
     for view in views:
         target = scene.pictures.batch([view], level)
@@ -127,11 +127,12 @@ def landmark_error(scene: Scene, frame: int, shape: Tensor) -> Tensor:
     mine = torch.nonzero(frames == frame)[:, 0]
     if not len(mine):
         return shape.new_zeros(())
-    views, wanted = marks.view[mine], marks.xy[mine]
-    points = shape[marks.vertices[marks.landmark[mine]]]
-    hom = (scene.clip_from_world[views] @ torch.nn.functional.pad(points, (0, 1), value=1.0)[..., None])[
-        ..., 0
-    ]
+    views, wanted = marks.view[mine], marks.xy[mine].to(shape)
+    points = shape[marks.vertices[marks.landmark[mine]].to(shape.device)]
+    hom = (
+        scene.clip_from_world[views.to(shape.device)]
+        @ torch.nn.functional.pad(points, (0, 1), value=1.0)[..., None]
+    )[..., 0]
     cameras = [scene.dataset.views[int(view)].pinhole for view in views]
     size = torch.tensor([[camera.width, camera.height] for camera in cameras]).to(shape)
     focal = torch.tensor([[camera.fl_x, camera.fl_y] for camera in cameras]).to(shape)

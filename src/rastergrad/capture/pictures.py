@@ -28,10 +28,11 @@ class Pictures:
     Args:
         dataset: where they come from.
         cache_bytes: memory for decoded pictures.
+        device: where they are wanted; the CPU when None.
     """
 
-    def __init__(self, dataset: Dataset, cache_bytes: int) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Dataset, cache_bytes: int, device: torch.device | None = None) -> None:
+        self.dataset, self.device = dataset, device
         self.room = cache_bytes
         self._kept: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
         self._ordered: dict[tuple[int, int], Future[Tensor]] = {}
@@ -59,6 +60,7 @@ class Pictures:
             return self._kept[key]
         ordered = self._ordered.pop(key, None)
         picture = ordered.result() if ordered is not None else self._read(view, level)
+        picture = picture.to(self.device)
         self._kept[key] = picture
         used = sum(kept.numel() * 4 for kept in self._kept.values())
         while used > self.room and len(self._kept) > 1:

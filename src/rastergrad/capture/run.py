@@ -48,6 +48,7 @@ class Options:
     resume: bool = False
     overwrite: bool = False
     quiet: bool = False
+    device: str = "cpu"
 
 
 def capture(options: Options, say: Callable[[str], None] = print) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def capture(options: Options, say: Callable[[str], None] = print) -> dict[str, A
         when results cannot be written.
     """
     begun = time.monotonic()
-    team = Team()
+    team = Team(options.device)
     try:
         return _capture(options, team, say if team.leads and not options.quiet else _silent, begun)
     finally:
@@ -81,7 +82,7 @@ def _capture(options: Options, team: Team, say: Callable[[str], None], begun: fl
     dataset = open_checked(options)
     say("\n".join(describe(dataset)))
     truth = None if options.truth is None else read_truth(options.truth, dataset.timesteps)
-    scene = Scene(dataset, options.config.cache_mb * 2**20)
+    scene = Scene(dataset, options.config.cache_mb * 2**20, team.device)
     shapes = None if options.blendshapes is None else _blendshapes(options.blendshapes, scene)
     fit = Fit(scene, options.config, team, out, shapes, options.quiet)
     if team.leads:
@@ -109,6 +110,7 @@ def _results(
     options: Options, fit: Fit, state: State, truth: Truth | None, say: Callable[[str], None], begun: float
 ) -> dict[str, Any]:
     out, scene, dataset = options.out, fit.scene, fit.scene.dataset
+    fitted, state = state, on_cpu(state)
     performance = performance_of(scene, state)
     performance.save(out)
     if state.basis.shape[0]:
@@ -129,7 +131,7 @@ def _results(
         )
         metrics.update(found)
         _save_array(out / "checkpoint/vertex_error.npy", vertex_error.numpy())
-    parts = step_parts_ms(scene, state, options.config)
+    parts = step_parts_ms(scene, fitted, options.config)
     metrics["timings_s"] = dict(fit.seconds)
     metrics["step_parts_ms"] = parts
     _write_images(out, dataset)
@@ -153,6 +155,11 @@ def _results(
     write_report(performance, dataset, out, details)
     say("\n".join(summary(metrics, out)))
     return metrics
+
+
+def on_cpu(state: State) -> State:
+    """The same on the CPU, where results are written."""
+    return State(**{name: value.detach().cpu() for name, value in state.tensors().items()})
 
 
 def performance_of(scene: Scene, state: State) -> Performance:
@@ -222,7 +229,7 @@ def _blendshapes(path: Path, scene: Scene) -> Tensor:
             f"{path}: `shapes` must be [K, {scene.vertices}, 3], displacements of the template's vertices; "
             f"got {list(shapes.shape)}."
         )
-    return torch.from_numpy(shapes.astype(np.float32)) / scene.unit
+    return (torch.from_numpy(shapes.astype(np.float32)) / scene.unit).to(scene.device)
 
 
 def _write_images(out: Path, dataset: Dataset) -> None:

@@ -21,6 +21,7 @@ from rastergrad.scene.pinhole import Pinhole
 from rastergrad.scene.smooth_normals import SmoothNormals
 
 HEAD = 0.5
+CPU = torch.device("cpu")
 # Weights of bending count squares of the Laplacian on so much of the surface: a vertex of 15,000 on a head.
 BENDING_AREA = 1.5e-5
 # Loose pieces hang on the rest by ties of this weight, where an edge has 1.
@@ -33,7 +34,7 @@ class Scene:
     """The constants of one capture.
 
     Attributes:
-        dataset, pictures: where images come from.
+        dataset, pictures: where images come from.  device: where tensors are.
         template: in head units.  unit: world units in a head unit.  topology: of its triangles.
         clip_from_world: [views, 4, 4] float32, from head units.  eye: [views, 3].
         camera_of: [views] index of each view's camera.  views_of: for each frame, its views.
@@ -41,14 +42,20 @@ class Scene:
         bend: the bending energy of displacements of the template.
     """
 
-    def __init__(self, dataset: Dataset, cache_bytes: int) -> None:
-        self.dataset = dataset
-        self.pictures = Pictures(dataset, cache_bytes)
+    def __init__(self, dataset: Dataset, cache_bytes: int, device: torch.device = CPU) -> None:
+        self.dataset, self.device = dataset, device
+        self.pictures = Pictures(dataset, cache_bytes, device)
         extent = dataset.template.positions.amax(0) - dataset.template.positions.amin(0)
         self.unit = float(extent.norm()) / HEAD
-        self.template: Template = replace(dataset.template, positions=dataset.template.positions / self.unit)
+        given = dataset.template
+        self.template = Template(
+            (given.positions / self.unit).to(device),
+            given.tri.to(device),
+            given.uv.to(device),
+            given.uv_tri.to(device),
+        )
         self.topology = rg.edge_topology(self.template.tri)
-        middle = self.template.positions.mean(0).double()
+        middle = given.positions.mean(0).double() / self.unit
         matrices, eyes = [], []
         for view in dataset.views:
             camera = scaled(view.pinhole, self.unit)
@@ -56,8 +63,8 @@ class Scene:
             near = max(distance - ROOM, 0.05 * distance)
             matrices.append(camera.clip_from_world(near, distance + ROOM))
             eyes.append(camera.eye)
-        self.clip_from_world = torch.stack(matrices).float()
-        self.eye = torch.stack(eyes).float()
+        self.clip_from_world = torch.stack(matrices).float().to(device)
+        self.eye = torch.stack(eyes).float().to(device)
         self.camera_of = [view.camera for view in dataset.views]
         self.views_of: list[list[int]] = [[] for _ in dataset.timesteps]
         for index, view in enumerate(dataset.views):
@@ -84,7 +91,7 @@ class Scene:
     def large_steps(self, smoothness: float) -> LargeSteps:
         """The factorised map for this smoothness, made once."""
         if smoothness not in self._large_steps:
-            self._large_steps[smoothness] = LargeSteps(self._laplacian, smoothness)
+            self._large_steps[smoothness] = LargeSteps(self._laplacian, smoothness, self.device)
         return self._large_steps[smoothness]
 
     def level(self, head_px: float) -> int:

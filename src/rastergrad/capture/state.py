@@ -42,7 +42,7 @@ class State:
     def begin(scene: Scene, texture_side: int) -> "State":
         """The template as it is, a grey texture, even light, cameras that agree."""
         frames, cameras = scene.frames, scene.cameras
-        return State(
+        state = State(
             base=scene.template.positions.clone(),
             rotation=torch.eye(3).repeat(frames, 1, 1),
             shift=torch.zeros(frames, 3),
@@ -55,6 +55,8 @@ class State:
             basis=torch.zeros(0, scene.vertices, 3),
             weights=torch.zeros(frames, 0),
         )
+        state.load(state.tensors(), scene.device)
+        return state
 
     def vertices(self, frame: int, offset: Tensor | None = None) -> Tensor:
         """[V, 3] of a frame; `offset` in place of its own. Gradients: to `offset`."""
@@ -65,7 +67,8 @@ class State:
         """All of it by name."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `tensors` gave."""
+    def load(self, tensors: dict[str, Tensor], device: torch.device | None = None) -> None:
+        """Take over what `tensors` gave, on the device that this state has, or on another."""
+        device = self.base.device if device is None else device
         for name, value in tensors.items():
-            setattr(self, name, value.clone())
+            setattr(self, name, value.clone().to(device))

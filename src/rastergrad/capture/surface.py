@@ -55,7 +55,9 @@ class PoseLoop(Loop):
             rotation = step @ rotation
         u, _, vh = torch.linalg.svd(rotation)
         state.rotation[frame], state.shift[frame] = u @ vh, shift
-        self.turn, self.move = (torch.zeros(3, requires_grad=True) for _ in range(2))
+        self.turn, self.move = (
+            torch.zeros(3, device=self.scene.device, requires_grad=True) for _ in range(2)
+        )
         self.middle = state.vertices(frame).mean(0)
         rate = self.stage.step_size
         groups = [{"params": [self.turn], "lr": rate}, {"params": [self.move], "lr": rate / 2}]

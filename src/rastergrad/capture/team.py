@@ -13,14 +13,20 @@ class Team:
     """This process among the others; alone unless torchrun started it.
 
     Args:
+        device: "cpu", or "cuda": then each process takes the GPU of its number on its machine.
         alone: whether to leave the others out.
     """
 
-    def __init__(self, alone: bool = False) -> None:
+    def __init__(self, device: str = "cpu", alone: bool = False) -> None:
         self.size = 1 if alone else int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = 0 if alone else int(os.environ.get("RANK", "0"))
+        self.device = torch.device(device)
+        if self.device.type == "cuda" and self.device.index is None:
+            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if self.size > 1 else 0)
         if self.size > 1 and not dist.is_initialized():
-            dist.init_process_group("gloo")
+            if self.device.type == "cuda":
+                torch.cuda.set_device(self.device)
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
 
     @property
     def leads(self) -> bool:
@@ -59,7 +65,7 @@ class Team:
             if k in mine:
                 flat = torch.cat([x.reshape(-1) for x in mine[k]])
             else:
-                flat = torch.empty(sum(sizes))
+                flat = torch.empty(sum(sizes), device=self.device)
             dist.broadcast(flat, src=k % self.size)
             parts[k] = [x.reshape(shape) for x, shape in zip(flat.split(sizes), known)]
         return parts
@@ -68,7 +74,7 @@ class Team:
         """Sums of numbers over all processes."""
         if self.size == 1:
             return list(values)
-        numbers = torch.tensor(values, dtype=torch.float64)
+        numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(numbers)
         return numbers.tolist()
 

@@ -35,7 +35,7 @@ def uniform_laplacian(tri: Tensor, count: int) -> Any:
     Returns:
         SciPy CSR matrix [count, count], float64, symmetric, rows sum to 0.
     """
-    pair = edges(tri).numpy()
+    pair = edges(tri).cpu().numpy()
     return _from_weights(pair, np.ones(len(pair)), count)
 
 
@@ -93,9 +93,11 @@ def _from_weights(pair: np.ndarray, weight: np.ndarray, count: int) -> Any:
 class SparseOperator:
     """A constant sparse matrix to multiply vertices with, with a gradient."""
 
-    def __init__(self, matrix: Any, dtype: torch.dtype = torch.float32) -> None:
-        self.rows = _tensor(matrix, dtype)
-        self.columns = _tensor(matrix.T.tocsr(), dtype)
+    def __init__(
+        self, matrix: Any, dtype: torch.dtype = torch.float32, device: torch.device | None = None
+    ) -> None:
+        self.rows = _tensor(matrix, dtype).to(device)
+        self.columns = _tensor(matrix.T.tocsr(), dtype).to(device)
 
     def __call__(self, x: Tensor) -> Tensor:
         """[M, C] = matrix [M, V] times `x` [V, C]. Gradients: to `x`."""
@@ -142,7 +144,8 @@ def bending(positions: Tensor, tri: Tensor, ties: float = 0.2, scale: float = 1.
     laplacian, area = cotangent_laplacian(positions, tri)
     # Tiny triangles (in the corners of eyes) would otherwise rule the energy.
     area = np.maximum(area, 0.05 * area[area > 0].mean())
-    return SparseOperator(sparse.diags(np.sqrt(scale / area)) @ (laplacian + bridges(positions, tri, ties)))
+    weighted = sparse.diags(np.sqrt(scale / area)) @ (laplacian + bridges(positions, tri, ties))
+    return SparseOperator(weighted, device=positions.device)
 
 
 def squares(x: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ def lattice(positions: Tensor, cell: float) -> tuple[SparseOperator, int]:
         to 1, so equal displacements move all by just that.
     """
     sparse = require("scipy.sparse", "warping space", "capture")
+    device, positions = positions.device, positions.cpu()
     low, high = positions.amin(0), positions.amax(0)
     extent = (high - low).clamp_min(1e-9)
     counts = [max(1, math.ceil(float(side) / cell - 1e-6)) for side in extent]
@@ -41,7 +42,7 @@ def lattice(positions: Tensor, cell: float) -> tuple[SparseOperator, int]:
         (product.reshape(-1).double().numpy(), (row.reshape(-1).numpy(), column.reshape(-1).numpy())),
         (len(positions), len(used)),
     )
-    return SparseOperator(matrix.tocsr()), len(used)
+    return SparseOperator(matrix.tocsr(), device=device), len(used)
 
 
 def _spline(share: Tensor, cells: int) -> tuple[Tensor, Tensor]:

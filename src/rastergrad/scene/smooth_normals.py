@@ -23,16 +23,13 @@ class SmoothNormals:
     def __init__(self, tri: Tensor, count: int) -> None:
         sparse = require("scipy.sparse", "summing over triangles", "capture")
         self.tri = tri.long()
-        corners = self.tri.numpy()
-        ones = np.ones(corners.size)
-        triangle = np.repeat(np.arange(len(corners)), 3)
+        corners = self.tri.cpu().numpy().reshape(-1)
+        ones, each = np.ones(corners.size), np.arange(corners.size)
         # [V, T]: which triangles meet a vertex. [V, 3T]: which corners are a vertex.
-        self.around = SparseOperator(
-            sparse.csr_matrix((ones, (corners.reshape(-1), triangle)), (count, len(corners)))
-        )
-        self.corners = SparseOperator(
-            sparse.csr_matrix((ones, (corners.reshape(-1), np.arange(corners.size))), (count, corners.size))
-        )
+        around = sparse.csr_matrix((ones, (corners, each // 3)), (count, len(tri)))
+        at = sparse.csr_matrix((ones, (corners, each)), (count, corners.size))
+        self.around = SparseOperator(around, device=tri.device)
+        self.corners = SparseOperator(at, device=tri.device)
 
     def __call__(self, positions: Tensor) -> Tensor:
         """Unit normals [V, 3] at positions [V, 3]; zero where no triangle with an area meets the vertex.
