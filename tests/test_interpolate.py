@@ -391,7 +391,7 @@ ATTR, RAST, TRI, DB = random_scene(0)
         (
             lambda: rg.interpolate(ATTR, RAST, TRI, backend="metal"),
             ValueError,
-            r"`backend` must be one of 'cpu', 'cuda', 'reference'",
+            r"`backend` must be one of 'cpu', 'cuda', 'opengl', 'reference'",
         ),
         (lambda: rg.interpolate(ATTR.to("meta"), RAST, TRI), ValueError, r"`attr` is on meta, `rast` on cpu"),
     ],
