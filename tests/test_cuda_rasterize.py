@@ -55,6 +55,7 @@ def exact(pos: Tensor, tri: Tensor, rast: Tensor, **options: Any) -> Tensor:
         depth_grad,
         gate,
         "",
+        "cpu",
     )
     grads = [g.double() for g in upstream(rast)]
     d_pos = op._backward((True,), inputs, (rast.double(),), (*grads, None))[0]
@@ -342,7 +343,7 @@ def test_fragments_of_anywhere_give_the_gradients_of_the_cpu(seed: int) -> None:
     rast = p.fragments(1, (9, 35), triangles)
     grads = p.floats(1, 9, 35, 4), p.floats(1, 9, 35, 4)
 
-    options = None, None, 9, 35, False, True, p.chance(0.5), p.chance(0.5), ""
+    options = None, None, 9, 35, False, True, p.chance(0.5), p.chance(0.5), "", "cpu"
 
     def gradient() -> Tensor:
         inputs = pos.double(), tri, *options

@@ -158,16 +158,18 @@ def test_the_demo_s_page_states_the_settings_of_the_code() -> None:
         assert words in text
 
 
-@pytest.mark.parametrize("command", [["render"], ["demo", "cube"]], ids=" ".join)
+@pytest.mark.parametrize("command", [["render"], ["demo", "cube"], ["capture"]], ids=" ".join)
 def test_every_option_of_a_command_is_documented(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         main([*command, "--help"])
-    options = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
-    page = "command-line.md" if command == ["render"] else "demo.md"
+    options = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help", "--nproc"}  # torchrun's
+    text = (DOCS / ("demo.md" if command[0] == "demo" else "command-line.md")).read_text(encoding="utf-8")
+    if command[0] != "demo":
+        text = text.partition(f"## rastergrad {command[0]}\n")[2].partition("\n## ")[0]
     assert options
-    table = "".join(re.findall(r"^\| `-.*$", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE))
+    table = "".join(re.findall(r"^\| `-.*$", text, re.MULTILINE))
     assert options == set(re.findall(r"--[a-z]+", table))
 
 
@@ -336,7 +338,7 @@ def tracked() -> list[Path]:
 
 
 # The last is no host that anybody asks, but the name of what an SVG file is.
-HOSTS = {"arxiv.org", "doi.org", "semver.org", "github.com", "www.w3.org"}
+HOSTS = {"arxiv.org", "doi.org", "semver.org", "github.com", "pypi.org", "viser.studio", "www.w3.org"}
 
 
 def test_files_name_no_machine_and_no_unknown_host() -> None:
