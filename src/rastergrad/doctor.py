@@ -14,7 +14,11 @@ from torch import Tensor
 import rastergrad as rg
 from rastergrad.core import cubins, egl, native, nvrtc, opengl
 
-EXTRAS = {"demo": ("trimesh", "pillow", "matplotlib", "tqdm", "OpenEXR")}
+EXTRAS = {
+    "demo": ("trimesh", "pillow", "matplotlib", "tqdm", "OpenEXR"),
+    "capture": ("anny", "cholespy", "imageio-ffmpeg", "opencv-python-headless", "scipy", "tomli-w", "viser"),
+    "colmap": ("pycolmap",),
+}
 # The native kernels compute in float32; a wrong formula is off by far more than this.
 TOLERANCE = 1e-3
 
