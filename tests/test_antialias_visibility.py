@@ -497,7 +497,7 @@ def refused(*args: Any, **options: Any) -> Callable[[], Any]:
         (refused(topology=TRI), TypeError, r"`topology` must be None or .*got int32"),
         (refused(topology=rg.edge_topology(TRI[:5])), ValueError, r"triangles; got one for 5"),
         (refused(pos_gradient_boost="a"), TypeError, r"`pos_gradient_boost` .*got 'a'"),
-        (refused(backend="metal"), ValueError, r"`backend` must be one of 'cpu', 'cuda', 'opengl', 'reference'"),
+        (refused(backend="metal"), ValueError, r"`backend` .* 'cpu', 'cuda', 'opengl', 'reference'"),
     ],
 )
 def test_bad_input(call: Callable[[], Any], error: type[Exception], message: str) -> None:
