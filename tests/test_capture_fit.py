@@ -133,8 +133,8 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
-# In the warp, the first surface, a pose, a tracked surface, and the polish.
-@pytest.mark.parametrize("after", [7, 55, 90, 104, 165])
+# Aligning, in a warp, the first surface, a pose, a tracked surface, and the polish.
+@pytest.mark.parametrize("after", [7, 40, 85, 112, 150, 275])
 def test_resumed_after_an_interrupt_ends_with_the_same_bits(
     after: int, footage: Path, whole: State, tmp_path: Path
 ) -> None:

@@ -249,7 +249,10 @@ def test_harmonics_are_orthogonal_and_convolved_with_the_cosine() -> None:
     assert float(off.abs().max() / gram.diagonal().max()) < 0.01
     # Unit harmonics Y have mean square 1 / 4 pi, so Y = value / (norm sqrt(4 pi)).
     unit = values / (gram.diagonal() * 4 * math.pi).sqrt()
-    for normal in torch.eye(3, dtype=torch.float64):
+    tilted = torch.nn.functional.normalize(
+        torch.tensor([[0.5, 0.7, -0.4], [-0.6, 0.3, 0.8]]).double(), dim=-1
+    )
+    for normal in torch.cat([torch.eye(3, dtype=torch.float64), tilted]):
         cosine = (sky @ normal).clamp_min(0)
         gathered = (unit * cosine[:, None]).mean(0) * 4 * math.pi / math.pi
         torch.testing.assert_close(gathered, basis(normal), rtol=0, atol=0.01)

@@ -144,14 +144,14 @@ class SurfaceLoop(Loop):
         if stage.change:
             extra = extra + stage.change * squares(self.scene.bend(offset - self.start))
         extra = extra + config.landmark_weight * landmark_error(self.scene, self.frame, shape)
+        before = None if self.free is None else self.texture.detach().clone()
         report = self.descend(number, self.split(views), draw, [(shape, leaf)], [self.texture], extra)
         with torch.no_grad():
+            if before is not None and self.free is not None:
+                # Not by smaller gradients: Adam's steps do not depend on their size.
+                self.texture.copy_(torch.lerp(before, self.texture, self.free))
             self.texture.clamp_(0, MOST_LIGHT)
         return report
-
-    def hold_still(self) -> None:
-        if self.free is not None and self.texture.grad is not None:
-            self.texture.grad *= self.free
 
     def finish(self) -> None:
         state = self.state
