@@ -253,7 +253,7 @@ def test_the_error_of_another_capture_is_not_painted(tmp_path: Path) -> None:
 def test_unknown_errors_are_grey_and_not_small(viewer: Viewer) -> None:
     assert viewer.error_mm is not None
     viewer.error_mm[0] = math.nan
-    mesh = trimesh.load(io.BytesIO(viewer._glb(ERROR, 0)), file_type="glb", force="mesh")
+    mesh: Any = trimesh.load(io.BytesIO(viewer._glb(ERROR, 0)), file_type="glb", force="mesh")
     linear_grey = round(255 * ((0.5 + 0.055) / 1.055) ** 2.4)
     assert set(np.unique(mesh.visual.vertex_colors[:, :3])) == {linear_grey}
 
