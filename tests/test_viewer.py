@@ -1,20 +1,30 @@
 # SPDX-License-Identifier: MIT
 """The viewer in a real browser, and what it refuses."""
 
+import io
 import json
+import math
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import trimesh
 from PIL import Image
 
-from rastergrad.viewer import CLAY, ERROR, TEXTURE, WIREFRAME, Viewer
+from rastergrad.scene.camera import look_at
+from rastergrad.scene.extra import MissingExtraError
+from rastergrad.viewer import CLAY, ERROR, FOV_RAD, TEXTURE, WIREFRAME, Viewer, serve
 from testing.performances import small_performance, write_dataset
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -23,6 +33,10 @@ ARGUMENTS = [
     "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
     "--disable-sync",
 ]  # fmt: skip
+
+
+SIZE = (900, 640)  # of the page, pixels
+BACK = (0.0, 0.3, 2.4)  # behind the cameras
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +81,24 @@ def changed(page: Any, path: Path, before: np.ndarray) -> np.ndarray:
     deadline = time.monotonic() + 15
     last = picture(page, path)
     while time.monotonic() < deadline:
-        time.sleep(0.5)
+        time.sleep(0.3)
         now = picture(page, path)
         if (abs(now - before).max(-1) > 12).mean() > 1e-3 and (now == last).all():
             return now
         last = now
     raise AssertionError("the picture does not change")
+
+
+def seen_at(viewer: Viewer) -> tuple[float, float]:
+    """Where the page shows the middle of the first camera's picture, seen from BACK."""
+    frustum = viewer.frusta[0]
+    # viser keeps the volume of a frustum: a narrow view is drawn long.
+    depth = frustum.scale / np.cbrt(np.tan(frustum.fov / 2) ** 2 * frustum.aspect / 3)
+    middle = frustum.position + viewer.turn(frustum.wxyz).as_matrix()[:, 2] * depth
+    cam_from_world = look_at(torch.tensor(BACK), torch.zeros(3), torch.tensor([0.0, 1.0, 0.0])).numpy()
+    x, y, z = cam_from_world[:3, :3] @ middle + cam_from_world[:3, 3]
+    focal_px = SIZE[1] / 2 / np.tan(FOV_RAD / 2)
+    return SIZE[0] / 2 - focal_px * x / z, SIZE[1] / 2 + focal_px * y / z
 
 
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs chromium in /usr/bin")
@@ -81,7 +107,7 @@ def test_shows_frames_modes_and_cameras(viewer: Viewer, tmp_path: Path) -> None:
 
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 900, "height": 640})
+        page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]})
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
@@ -96,19 +122,48 @@ def test_shows_frames_modes_and_cameras(viewer: Viewer, tmp_path: Path) -> None:
         assert page.get_by_text("0.25 / 0.12 / 0.50 mm").count() == 1
         assert page.get_by_text("PSNR 31.0 dB").count() == 1
 
-        def choose(**values: Any) -> None:
+        def show(mode: str) -> None:
+            page.get_by_role("combobox").click()
+            page.get_by_role("option", name=mode, exact=True).click()
+
+        def turned(act: Callable[[], object]) -> None:
+            """What the reader does on the page reaches the server, and its answer the picture."""
             nonlocal shown
-            for name, value in values.items():
-                getattr(viewer, name).value = value
-            viewer.show()
+            act()
             shown = changed(page, tmp_path / "page.png", shown)
 
-        choose(frame=2)
+        slider = page.get_by_role("slider").first
+        turned(lambda: slider.press("End"))
         assert page.get_by_text("timestep 2").count() == 1
-        for mode in (ERROR, CLAY, WIREFRAME, TEXTURE):
-            choose(mode=mode)
-        choose(mode=CLAY)
-        choose(frame=0)  # by new vertices, not by a new mesh
+        for mode in (ERROR, CLAY, WIREFRAME):
+            turned(lambda mode=mode: show(mode))
+        turned(lambda: slider.press("Home"))  # by new vertices, not by a new mesh
+        assert page.get_by_text("timestep 0").count() == 1
+        turned(lambda: show(TEXTURE))
+
+        (client,) = viewer.server.get_clients().values()
+
+        def stand_back() -> None:
+            with client.atomic():
+                client.camera.position, client.camera.look_at = BACK, (0.0, 0.0, 0.0)
+
+        turned(stand_back)
+        for toggle in ("cameras", "cameras", "their pictures", "their pictures"):
+            turned(lambda toggle=toggle: page.get_by_label(toggle, exact=True).click())
+
+        def click_on_the_first_camera() -> None:
+            place = seen_at(viewer)
+            page.mouse.move(*place)
+            page.wait_for_timeout(500)  # viser finds what is under the pointer while it draws
+            page.mouse.click(*place, delay=200)
+
+        turned(click_on_the_first_camera)
+        left = viewer.performance.cameras[0]
+        np.testing.assert_allclose(client.camera.position, left.eye.numpy(), atol=1e-4)
+        assert client.camera.fov == pytest.approx(2 * np.arctan2(left.height / 2, left.fl_y))
+        forward = client.camera.look_at - client.camera.position
+        assert forward @ -left.world_from_cam[:3, 2].numpy() > 0.999 * np.linalg.norm(forward)
+        assert np.linalg.norm(client.camera.look_at - viewer.middle.numpy()) < viewer.extent / 4
         browser.close()
     assert not errors
 
@@ -154,6 +209,93 @@ def test_footage_that_is_gone_is_said(result: Path, tmp_path: Path) -> None:
         assert ERROR not in viewer.mode.options
     finally:
         viewer.stop()
+
+
+ODD = {
+    "checkpoint/images.json": [[1], {"folder": None, "images": None}, {"folder": "/", "images": [None, [3]]}],
+    "metrics.json": [
+        [1],
+        {"psnr_db": [3, 4, 5]},
+        {"psnr_db": [None] * 3, "main_region": ["a"], "frames": 7},
+        {"psnr_db": [[math.nan]] * 3, "main_region": "a", "frames": [{"a": {"mean": 1, "p95": None}}] * 3},
+    ],
+    "checkpoint/vertex_error.npy": ["junk"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [(name, odd) for name, all_odd in ODD.items() for odd in all_odd]
+)
+def test_odd_files_beside_the_capture_only_lack(name: str, content: Any, tmp_path: Path) -> None:
+    small_performance().save(tmp_path)
+    (tmp_path / name).write_text(json.dumps(content))
+    viewer = Viewer(tmp_path, port=0)
+    try:
+        lines = viewer.numbers.content.split("  \n")
+        assert lines[:2] == ["timestep 0", "The footage is not where it was: cameras without pictures."]
+        assert ("vertex_error.npy is damaged" in lines[-1]) == name.endswith(".npy")
+        assert ERROR not in viewer.mode.options
+    finally:
+        viewer.stop()
+
+
+def test_the_error_of_another_capture_is_not_painted(tmp_path: Path) -> None:
+    small_performance().save(tmp_path)
+    np.save(tmp_path / "checkpoint/vertex_error.npy", np.zeros((2, 5), np.float32))
+    viewer = Viewer(tmp_path, port=0)
+    try:
+        assert "of another capture" in viewer.numbers.content
+        assert ERROR not in viewer.mode.options
+    finally:
+        viewer.stop()
+
+
+def test_unknown_errors_are_grey_and_not_small(viewer: Viewer) -> None:
+    assert viewer.error_mm is not None
+    viewer.error_mm[0] = math.nan
+    mesh: Any = trimesh.load(io.BytesIO(viewer._glb(ERROR, 0)), file_type="glb", force="mesh")
+    linear_grey = round(255 * ((0.5 + 0.055) / 1.055) ** 2.4)
+    assert set(np.unique(mesh.visual.vertex_colors[:, :3])) == {linear_grey}
+
+
+def test_serves_in_the_background_until_stopped(result: Path) -> None:
+    said: list[str] = []
+    viewer = serve(result, port=0, open_browser=False, block=False, say=said.append)
+    assert viewer.url in said[0]
+    with urllib.request.urlopen(viewer.url, timeout=10) as answer:
+        assert answer.status == 200
+    viewer.stop()
+    viewer.stop()
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(viewer.url, timeout=10)
+
+
+def test_the_command_ends_cleanly_on_ctrl_c(result: Path) -> None:
+    command = [sys.executable, "-u", "-m", "rastergrad.cli", "view", str(result), "--no-open", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        emergency = threading.Timer(60, process.kill)
+        emergency.start()
+        for line in process.stdout:
+            if "Ctrl-C ends" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        assert process.wait() == 0
+        emergency.cancel()
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_without_viser_the_remedy_is_named(result: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "viser", None)
+    with pytest.raises(MissingExtraError, match=r"viser.*capture"):
+        Viewer(result, port=0)
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_that_cannot_be_is_refused(result: Path, port: int) -> None:
+    with pytest.raises(ValueError, match=f"--port .* got {port}"):
+        Viewer(result, port=port)
 
 
 def test_a_taken_port_and_an_empty_folder_are_refused(result: Path, tmp_path: Path) -> None:

@@ -76,9 +76,9 @@ def _add_view(parser: argparse.ArgumentParser) -> None:
 
 
 def _view(options: argparse.Namespace) -> int:
-    from rastergrad.viewer import view
+    from rastergrad.viewer import serve
 
-    view(options.result, options.host, options.port, not options.no_open)
+    serve(options.result, options.host, options.port, not options.no_open)
     return 0
 
 

@@ -8,6 +8,7 @@ import threading
 import webbrowser
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ TEXTURE, ERROR, CLAY, WIREFRAME = "texture", "error", "clay", "wireframe"
 # Frames stay in the browser, so that scrubbing back is instant, while they are smaller than this together.
 KEPT_BYTES = 256 << 20
 THUMBNAIL_PX = 240
+THUMBNAILS = 512  # kept in memory, about 60 MB: playing in a loop then reads no file twice
 TEXTURE_PX = 1024
 FOV_RAD = math.radians(40)
 ERROR_MM = 2.0  # the end of the colour scale
@@ -39,8 +41,8 @@ class Viewer:
         folder: the result folder.
         host, port: where to listen; port 0 picks a free one.
     Errors:
-        FileNotFoundError, ValueError for a folder without a whole capture; OSError when the port is taken;
-        MissingExtraError without viser.
+        FileNotFoundError, ValueError for a folder without a whole capture; OSError when the port is taken,
+        ValueError when there is no such port; MissingExtraError without viser.
     """
 
     def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 8080) -> None:
@@ -48,16 +50,21 @@ class Viewer:
         self.turn = require("viser.transforms", "the viewer", "capture").SO3
         self.trimesh = require("trimesh", "the viewer", "capture")
         self.pillow = require("PIL.Image", "the viewer", "capture")
+        folder = Path(folder)
         self.performance = Performance.load(folder)
         self.metrics = _read_json(folder / "metrics.json")
         self.pictures = _Pictures(folder, self.pillow)
-        path = folder / "checkpoint/vertex_error.npy"
-        self.error_mm = torch.from_numpy(np.load(path)) if path.is_file() else None
+        self.notes = (
+            [] if self.pictures.there else ["The footage is not where it was: cameras without pictures."]
+        )
+        self.error_mm = self._read_error(folder / "checkpoint/vertex_error.npy")
         port = _free_port(host, port)
         self.server = viser.ViserServer(
             host=host, port=port, label=f"rastergrad: {folder.name}", verbose=False
         )
-        self.url = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}"
+        name = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
+        # viser moves on to the next port when somebody took this one since it was found free.
+        self.url = f"http://{name}:{self.server.get_port()}"
         self.split = split_seams(self.performance.template)
         self._uv = (self.split.uv * torch.tensor([1.0, -1.0]) + torch.tensor([0.0, 1.0])).numpy()
         self.texture = self._picture_of_texture()
@@ -69,7 +76,9 @@ class Viewer:
         self._player.start()
 
     def stop(self) -> None:
-        """Close the page's server."""
+        """Close the page's server; a second time does nothing."""
+        if self._stopped.is_set():
+            return
         self._stopped.set()
         self._player.join()
         self.server.stop()
@@ -89,7 +98,7 @@ class Viewer:
         first = performance.positions[0]
         low, high = first.amin(0), first.amax(0)
         self.extent = float((high - low).norm())
-        middle = (low + high) / 2
+        self.middle = middle = (low + high) / 2
         eye = middle + 1.8 * self.extent * torch.nn.functional.normalize(self._front(middle), dim=0)
         server.scene.set_up_direction("+y")
 
@@ -137,9 +146,10 @@ class Viewer:
     def _frustum(self, k: int) -> Any:
         camera = self.performance.cameras[k]
         pose = from_opencv(camera.world_from_cam).numpy()
+        fov_rad = 2 * math.atan2(camera.height / 2, camera.fl_y)
         handle = self.server.scene.add_camera_frustum(
             f"/cameras/{self.performance.camera_ids[k]}",
-            fov=2 * float(np.arctan2(camera.height / 2, camera.fl_y)),
+            fov=fov_rad,
             aspect=camera.width / camera.height,
             scale=0.15 * self.extent,
             thickness=0.004 * self.extent,
@@ -150,8 +160,14 @@ class Viewer:
 
         @handle.on_click
         def _(event: Any) -> None:
-            event.client.camera.position = pose[:3, 3]
-            event.client.camera.wxyz = self.turn.from_matrix(pose[:3, :3]).wxyz
+            eye, down, ahead = pose[:3, 3], pose[:3, 1], pose[:3, 2]
+            # The view turns about the point that it looks at, so that has to lie in the head.
+            distance = max(float((self.middle.numpy() - eye) @ ahead), 0.1 * self.extent)
+            with event.client.atomic():
+                event.client.camera.position = eye
+                event.client.camera.look_at = eye + distance * ahead
+                event.client.camera.up_direction = -down
+                event.client.camera.fov = fov_rad
 
         return handle
 
@@ -190,9 +206,13 @@ class Viewer:
         positions = self.performance.positions[frame]
         if mode == ERROR:
             assert self.error_mm is not None
-            share = (self.error_mm[frame] / ERROR_MM).nan_to_num(nan=0.0).clamp(0, 1)
             # glTF keeps colours of vertices in linear light.
-            colors = (linear_from_srgb(color_of(share)) * 255).round().to(torch.uint8).numpy()
+            colors = (
+                (linear_from_srgb(color_of(self.error_mm[frame] / ERROR_MM)) * 255)
+                .round()
+                .to(torch.uint8)
+                .numpy()
+            )
             mesh = self.trimesh.Trimesh(
                 positions.numpy(), self.performance.template.tri.numpy(), vertex_colors=colors, process=False
             )
@@ -217,31 +237,29 @@ class Viewer:
         pixels = (srgb_from_linear(texture).flip(0) * 255).round().to(torch.uint8)
         return self.pillow.fromarray(pixels.numpy())
 
+    def _read_error(self, path: Path) -> Tensor | None:
+        """[F, V] in mm, NaN where unknown; None without a truth, and for a file of something else."""
+        if not path.is_file():
+            return None
+        try:
+            error_mm = torch.from_numpy(np.load(path, allow_pickle=False)).float()
+            if error_mm.shape == self.performance.positions.shape[:2]:
+                return error_mm
+        except (OSError, ValueError, TypeError, EOFError):
+            pass  # the same note as for a wrong shape
+        self.notes.append(f"{path.name} is damaged or of another capture: no colours of the error.")
+        return None
+
     def _words(self, frame: int) -> str:
-        lines = [f"timestep {self.performance.timesteps[frame]}"]
-        psnr = self.metrics.get("psnr_db")
-        if psnr and frame < len(psnr):
-            values = [x for x in psnr[frame] if x is not None]
-            lines += [f"PSNR {sum(values) / len(values):.1f} dB"] if values else []
-        frames = self.metrics.get("frames")
-        region = self.metrics.get("main_region", "all")
-        if frames and frame < len(frames) and region in frames[frame]:
-            mm = frames[frame][region]
-            lines.append(
-                f"{region.replace('_', ' ')}: {mm['mean']:.2f} / {mm['median']:.2f} / {mm['p95']:.2f} mm"
-            )
-            lines.append("(mean / median / 95th percentile)")
+        lines = [f"timestep {self.performance.timesteps[frame]}", *_numbers(self.metrics, frame)]
         if self.mode.value == ERROR:
-            lines.append(f"colours: 0 (dark) to {ERROR_MM:g} mm and more (yellow)")
-        if not self.pictures.there:
-            lines.append("The footage is not where it was: cameras without pictures.")
-        return "  \n".join(lines)
+            lines.append(f"colours: 0 (dark) to {ERROR_MM:g} mm and more (yellow), grey is unknown")
+        return "  \n".join(lines + self.notes)
 
     def _play(self) -> None:
         while not self._stopped.wait(1 / max(1, self.fps.value)):
             if self.playing.value:
-                self.frame.value = (int(self.frame.value) + 1) % len(self.performance.positions)
-                self.show()
+                self.frame.value = (int(self.frame.value) + 1) % len(self.performance.positions)  # shows it
 
 
 class _Pictures:
@@ -249,21 +267,56 @@ class _Pictures:
 
     def __init__(self, folder: Path, pillow: Any) -> None:
         listed = _read_json(folder / "checkpoint/images.json")
-        self.folder, self.rows = Path(listed.get("folder", ".")), listed.get("images", [])
+        place = _at(listed, "folder")
+        self.folder = Path(place) if isinstance(place, str) else folder
+        self.rows = _at(listed, "images")
         self.pillow = pillow
-        self.there = any(name and (self.folder / name).is_file() for row in self.rows[:1] for name in row)
+        self.thumbnail = lru_cache(THUMBNAILS)(self._thumbnail)
+        rows = self.rows if isinstance(self.rows, list) else []
+        names = [name for row in rows if isinstance(row, list) for name in row if isinstance(name, str)]
+        self.there = any((self.folder / name).is_file() for name in names)
 
-    def thumbnail(self, frame: int, camera: int) -> np.ndarray | None:
+    def _thumbnail(self, frame: int, camera: int) -> np.ndarray | None:
         """[h, w, 3] uint8, or None where there is no picture."""
+        name = _at(self.rows, frame, camera)
+        if not isinstance(name, str):
+            return None
         try:
-            name = self.rows[frame][camera]
-            if not name:
-                return None
             with self.pillow.open(self.folder / name) as picture:
                 picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
                 return np.array(picture.convert("RGB"))
-        except (OSError, IndexError):
+        except (OSError, ValueError, SyntaxError):  # the last is Pillow's word for a broken PNG
             return None
+
+
+def _numbers(metrics: Any, frame: int) -> list[str]:
+    """What metrics.json says of a frame: lines for what is there and finite, nothing for the rest."""
+    lines = []
+    psnr = _finite(_at(metrics, "psnr_db", frame))
+    if psnr:
+        lines.append(f"PSNR {sum(psnr) / len(psnr):.1f} dB")
+    region = _at(metrics, "main_region") or "all"
+    mm = _finite([_at(metrics, "frames", frame, region, name) for name in ("mean", "median", "p95")])
+    if len(mm) == 3:
+        lines.append(f"{str(region).replace('_', ' ')}: {mm[0]:.2f} / {mm[1]:.2f} / {mm[2]:.2f} mm")
+        lines.append("(mean / median / 95th percentile)")
+    return lines
+
+
+def _at(tree: Any, *path: Any) -> Any:
+    """What lies at a path of keys and indices, None if that leads nowhere."""
+    for step in path:
+        try:
+            tree = tree[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return tree
+
+
+def _finite(values: Any) -> list[float]:
+    if not isinstance(values, list):
+        return []
+    return [x for x in values if isinstance(x, (int, float)) and math.isfinite(x)]
 
 
 def _read_json(path: Path) -> Any:
@@ -274,7 +327,9 @@ def _read_json(path: Path) -> Any:
 
 
 def _free_port(host: str, port: int) -> int:
-    """`port` if nobody listens there, a free one for 0; OSError naming the remedy."""
+    """`port` if nobody listens there, a free one for 0; errors name the remedy."""
+    if not 0 <= port < 1 << 16:
+        raise ValueError(f"--port must be from 0 (any that is free) to 65535; got {port}")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -286,10 +341,30 @@ def _free_port(host: str, port: int) -> int:
         return probe.getsockname()[1]
 
 
-def view(folder: Path, host: str, port: int, open_browser: bool, say: Callable[[str], None] = print) -> None:
-    """Serve the page of a capture until Ctrl-C; errors as for `Viewer`."""
+def serve(
+    folder: Path,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    open_browser: bool = True,
+    block: bool = True,
+    say: Callable[[str], None] = print,
+) -> Viewer:
+    """Serve the page of a capture.
+
+    Args:
+        folder, host, port: as for `Viewer`.
+        open_browser: whether to open the page.
+        block: serve until Ctrl-C; otherwise return at once, and serve until `stop`.
+        say: takes the line with the page's address.
+    Returns:
+        The viewer, with `url` and `stop`; stopped if `block`.
+    Errors:
+        As for `Viewer`.
+    """
     viewer = Viewer(folder, host, port)
-    say(f"{folder}: {viewer.url} (Ctrl-C ends)")
+    say(f"{folder}: {viewer.url} (Ctrl-C ends)" if block else f"{folder}: {viewer.url}")
     if open_browser:
         webbrowser.open(viewer.url)
-    viewer.wait()
+    if block:
+        viewer.wait()
+    return viewer
