@@ -28,10 +28,15 @@ _transforms: Callable[[], Any] = getattr(
 )
 
 Forward = Callable[..., tuple[Tensor, ...]]
-# backward(needs, inputs, outputs, grads) -> one gradient or None per input
+# backward(needs, inputs, outputs, grads) -> one gradient or None per tensor among the inputs; so are `needs`
 Backward = Callable[
     [Sequence[bool], Sequence[Any], Sequence[Tensor], Sequence[Tensor | None]], Sequence[Tensor | None]
 ]
+
+
+def plain_call() -> bool:
+    """Whether nobody listens to this call: no compiler traces it, no transform of functorch, no forward mode."""
+    return not (torch.compiler.is_compiling() or _transforms() or forward_ad._current_level >= 0)
 
 
 class Primitive:
@@ -39,15 +44,15 @@ class Primitive:
 
     Args:
         name: of the torch.library operator.
-        inputs: its schema, e.g. "Tensor a, Tensor? b, int n, Tensor[] rest"; a `Tensor[]` may only come last.
+        inputs: its schema, e.g. "Tensor a, Tensor? b, int n, Tensor[] rest": tensors come first; a `Tensor[]`
+            may only come last.
         forward: takes the inputs, returns a tuple of `outputs` tensors, contiguous and never an alias of an
             input.
         backward: see `Backward`; gradients are contiguous, of the shape of their input. `grads` may hold
             None: no gradient arrived.
         shapes: takes the inputs (fake ones), returns what forward would, uncomputed.
         outputs: how many tensors forward returns.
-        constant_outputs: positions of outputs without gradient; a function of the inputs if it depends on
-            them.
+        constant_outputs: positions of outputs without gradient.
         saves_outputs: whether backward looks at the outputs.
     """
 
@@ -60,7 +65,7 @@ class Primitive:
         shapes: Forward,
         *,
         outputs: int,
-        constant_outputs: Callable[..., Sequence[int]] = lambda *_: (),
+        constant_outputs: Sequence[int] = (),
         saves_outputs: bool = False,
     ) -> None:
         self.name = name
@@ -69,62 +74,89 @@ class Primitive:
         self.constant_outputs = constant_outputs
         self.saves_outputs = saves_outputs
         self.outputs = outputs
-        parts = inputs.split(", ")
-        self.has_list = parts[-1].startswith("Tensor[]")
-        self.fixed = len(parts) - self.has_list
+        kinds = [part.split()[0] for part in inputs.split(", ")]
+        self.has_list = kinds[-1] == "Tensor[]"
+        self.fixed = len(kinds) - self.has_list
+        self.leading = sum(kind in ("Tensor", "Tensor?") for kind in kinds)
+        if any("Tensor" in kind for kind in kinds[self.leading : self.fixed]):
+            raise ValueError(f"{name}: tensors must come first in {inputs!r}")
         self._operator = _register(self, inputs, shapes)
 
     def __call__(self, *inputs: Any) -> tuple[Tensor, ...]:
         if torch.compiler.is_compiling():
             result = self._operator(*inputs)
             return (result,) if self.outputs == 1 else result
-        flat = (*inputs[:-1], *inputs[-1]) if self.has_list else inputs
         if _transforms() or forward_ad._current_level >= 0:
-            return _Transformable.apply(self, *flat)
-        if torch.is_grad_enabled():
-            # Plain loops here and below: a generator inside `any` or `all` takes a microsecond more.
-            for x in flat:
-                if isinstance(x, Tensor) and x.requires_grad:
-                    return _Eager.apply(self, *flat)
+            return _Transformable.apply(self, *self.flat(inputs))
+        if self._wants_gradient(inputs):
+            return _Eager.apply((self, inputs), *self.tensors(self.flat(inputs)))
         return self.forward(*inputs)
 
+    def eager(self, *inputs: Any) -> tuple[Tensor, ...]:
+        """The same where `plain_call()` holds and the inputs are ordinary tensors, in less time."""
+        if self._wants_gradient(inputs):
+            return _apply((self, inputs), *inputs[: self.leading])
+        return self.forward(*inputs)
+
+    def _wants_gradient(self, inputs: Sequence[Any]) -> bool:
+        if torch.is_grad_enabled():
+            # Plain loops here and below: a generator inside `any` or `all` takes a microsecond more.
+            for x in inputs[: self.leading]:
+                if x is not None and x.requires_grad:
+                    return True
+            if self.has_list:
+                for x in inputs[-1]:
+                    if x.requires_grad:
+                        return True
+        return False
+
+    def flat(self, inputs: Sequence[Any]) -> tuple[Any, ...]:
+        """The inputs with those of the list one by one, as a Function takes them."""
+        return (*inputs[:-1], *inputs[-1]) if self.has_list else tuple(inputs)
+
     def nested(self, flat: Sequence[Any]) -> tuple[Any, ...]:
-        """The inputs as forward takes them, from the flat sequence that a Function takes."""
+        """The inputs as forward takes them, from a flat sequence."""
         return (*flat[: self.fixed], list(flat[self.fixed :])) if self.has_list else tuple(flat)
 
+    def tensors(self, flat: Sequence[Any]) -> tuple[Any, ...]:
+        """What belongs to tensors in a flat sequence."""
+        return (*flat[: self.leading], *flat[self.fixed :])
 
-def _save(ctx: Any, primitive: Primitive, flat: Sequence[Any], outputs: tuple[Tensor, ...]) -> None:
-    constant = primitive.constant_outputs(*primitive.nested(flat))
-    if constant:
-        ctx.mark_non_differentiable(*[outputs[i] for i in constant])
+    def per_input(self, of_tensors: Sequence[Any]) -> tuple[Any, ...]:
+        """A flat sequence with None for what is no tensor: the reverse of `tensors`."""
+        constants = (None,) * (self.fixed - self.leading)
+        return (*of_tensors[: self.leading], *constants, *of_tensors[self.leading :])
+
+
+def _save(
+    ctx: Any,
+    primitive: Primitive,
+    constants: Sequence[Any],
+    tensors: Sequence[Tensor | None],
+    outputs: tuple[Tensor, ...],
+) -> None:
+    if primitive.constant_outputs:
+        ctx.mark_non_differentiable(*[outputs[i] for i in primitive.constant_outputs])
     ctx.set_materialize_grads(False)
-    constants: list[Any] = []
-    positions: list[int] = []
-    saved: list[Tensor] = []
-    for i, x in enumerate(flat):
-        if isinstance(x, Tensor):
-            constants.append(None)
-            positions.append(i)
-            saved.append(x)
-        else:
-            constants.append(x)
-    ctx.kept = primitive, constants, positions
+    ctx.kept = primitive, constants
     if primitive.saves_outputs:
-        saved += outputs
-    ctx.save_for_backward(*saved)
+        ctx.save_for_backward(*tensors, *outputs)
+    else:
+        ctx.save_for_backward(*tensors)
 
 
-def _restore(ctx: Any) -> tuple[Primitive, list[Any], tuple[Tensor, ...]]:
-    primitive, constants, positions = ctx.kept
-    flat = constants.copy()
+def _restore(ctx: Any) -> tuple[Primitive, Sequence[Any], Sequence[Tensor]]:
+    primitive, constants = ctx.kept
     saved = ctx.saved_tensors
-    for i, x in zip(positions, saved, strict=False):
-        flat[i] = x
-    return primitive, flat, saved[len(positions) :]
+    outputs: Sequence[Tensor] = ()
+    if primitive.saves_outputs:
+        saved, outputs = saved[: -primitive.outputs], saved[-primitive.outputs :]
+    leading = primitive.leading
+    return primitive, (*saved[:leading], *constants, *saved[leading:]), outputs
 
 
 def _none_arrived(grads: Sequence[Tensor | None]) -> bool:
-    for g in grads:  # noqa: SIM110, see Primitive.__call__
+    for g in grads:  # noqa: SIM110, see Primitive._wants_gradient
         if g is not None:
             return False
     return True
@@ -132,17 +164,18 @@ def _none_arrived(grads: Sequence[Tensor | None]) -> bool:
 
 class _Eager(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, primitive: Primitive, *flat: Any) -> tuple[Tensor, ...]:
-        outputs = primitive.forward(*primitive.nested(flat))
-        _save(ctx, primitive, flat, outputs)
+    def forward(ctx: Any, call: tuple[Primitive, Sequence[Any]], *tensors: Any) -> tuple[Tensor, ...]:
+        primitive, inputs = call
+        outputs = primitive.forward(*inputs)
+        _save(ctx, primitive, inputs[primitive.leading : primitive.fixed], tensors, outputs)
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        _, *needs = ctx.needs_input_grad
         if _none_arrived(grads):
-            return (None,) * len(ctx.needs_input_grad)
+            return (None,) * (1 + len(needs))
         primitive, flat, outputs = _restore(ctx)
-        needs = ctx.needs_input_grad[1:]
         # create_graph=True: the result must know that it cannot be differentiated again.
         if torch.is_grad_enabled():
             counts = (len(flat), len(outputs))
@@ -153,6 +186,10 @@ class _Eager(torch.autograd.Function):
         return (None, *primitive.backward(needs, flat, outputs, _contiguous(grads)))
 
 
+# Less what `Function.apply` asks in Python, 1.3 us: `Primitive.eager` is for where that is known.
+_apply: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, _Eager).apply
+
+
 class _Transformable(torch.autograd.Function):
     @staticmethod
     def forward(primitive: Primitive, *flat: Any) -> tuple[Tensor, ...]:
@@ -160,7 +197,8 @@ class _Transformable(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        _save(ctx, inputs[0], inputs[1:], output)
+        primitive, *flat = inputs
+        _save(ctx, primitive, flat[primitive.leading : primitive.fixed], primitive.tensors(flat), output)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
@@ -168,8 +206,9 @@ class _Transformable(torch.autograd.Function):
         if _none_arrived(grads) or not any(needs):
             return (None,) * (1 + len(needs))
         primitive, flat, outputs = _restore(ctx)
+        needs = primitive.tensors(needs)
         result = _Backward.apply(primitive, needs, len(flat), len(outputs), *flat, *outputs, *grads)
-        return (None, *_spread(needs, result))
+        return (None, *primitive.per_input(_spread(needs, result)))
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], primitive: Primitive, *flat: Any) -> Any:
@@ -196,7 +235,7 @@ class _Backward(torch.autograd.Function):
         results = primitive.backward(
             needs, flat, rest[inputs : inputs + outputs], _contiguous(rest[inputs + outputs :])
         )
-        return tuple(_compact(needs, flat, results))
+        return tuple(_compact(needs, primitive.tensors(flat), results))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -233,12 +272,14 @@ class _Backward(torch.autograd.Function):
         )
 
 
-def _compact(needs: Sequence[bool], flat: Sequence[Any], results: Sequence[Tensor | None]) -> list[Tensor]:
+def _compact(
+    needs: Sequence[bool], tensors: Sequence[Any], results: Sequence[Tensor | None]
+) -> list[Tensor]:
     """The wanted gradients only; where the operation has none, as a nearest lookup for its coordinates,
     zeros.
     """
     wanted = (i for i, needed in enumerate(needs) if needed)
-    return [torch.zeros_like(flat[i]) if (g := results[i]) is None else g for i in wanted]
+    return [torch.zeros_like(tensors[i]) if (g := results[i]) is None else g for i in wanted]
 
 
 def _spread(needs: Sequence[bool], compact: Sequence[Tensor]) -> list[Tensor | None]:
@@ -247,7 +288,7 @@ def _spread(needs: Sequence[bool], compact: Sequence[Tensor]) -> list[Tensor | N
 
 
 def _contiguous(grads: Sequence[Tensor | None]) -> list[Tensor | None]:
-    return [_dense(g) for g in grads]
+    return [None if g is None else g.contiguous() for g in grads]
 
 
 def _dense(x: Any) -> Any:
@@ -283,9 +324,6 @@ def _register(primitive: Primitive, inputs: str, shapes: Forward) -> Callable[..
     def dense(args: Sequence[Any]) -> list[Any]:
         return [[_dense(t) for t in x] if isinstance(x, list) else _dense(x) for x in args]
 
-    def flattened(args: Sequence[Any]) -> list[Any]:
-        return [*args[:-1], *args[-1]] if primitive.has_list else list(args)
-
     def bare(result: tuple[Tensor, ...]) -> Any:
         """An operator with one output returns it without a tuple."""
         return result[0] if primitive.outputs == 1 else result
@@ -294,13 +332,14 @@ def _register(primitive: Primitive, inputs: str, shapes: Forward) -> Callable[..
         return bare(primitive.forward(*dense(args)))
 
     def run_backward(*args: Any) -> list[Tensor]:
-        *rest, outputs, grads, needs = args
-        flat = flattened(dense(rest))
-        return _compact(needs, flat, primitive.backward(needs, flat, outputs, _contiguous(grads)))
+        *rest, outputs, grads, wanted = args
+        flat, needs = primitive.flat(dense(rest)), primitive.tensors(wanted)
+        results = primitive.backward(needs, flat, outputs, _contiguous(grads))
+        return _compact(needs, primitive.tensors(flat), results)
 
     def fake_backward(*args: Any) -> list[Tensor]:
         *rest, _, _, needs = args
-        flat = flattened(rest)
+        flat = primitive.flat(rest)
         return [
             torch.empty_like(x, memory_format=torch.contiguous_format)
             for x, n in zip(flat, needs, strict=True)
@@ -308,16 +347,19 @@ def _register(primitive: Primitive, inputs: str, shapes: Forward) -> Callable[..
         ]
 
     def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        _save(ctx, primitive, flattened(inputs), (output,) if primitive.outputs == 1 else output)
+        flat = primitive.flat(inputs)
+        outputs = (output,) if primitive.outputs == 1 else output
+        _save(ctx, primitive, flat[primitive.leading : primitive.fixed], primitive.tensors(flat), outputs)
 
     def differentiate(ctx: Any, *grads: Tensor | None) -> Any:
         _, flat, outputs = _restore(ctx)
-        needs = [isinstance(x, Tensor) and x.requires_grad for x in flat]
-        wanted = _needs(ctx, primitive, needs)
-        if _none_arrived(grads) or not any(wanted):
-            return _regroup(primitive, [None] * len(flat))
-        results = backward_operator(*primitive.nested(flat), list(outputs), list(grads), wanted)
-        return _regroup(primitive, _spread(wanted, results))
+        # Of a list, torch tells only whether any of it needs a gradient.
+        needs = [bool(n) for n in ctx.needs_input_grad[: primitive.fixed]]
+        needs += [x.requires_grad for x in flat[primitive.fixed :]]
+        if _none_arrived(grads) or not any(needs):
+            return primitive.nested([None] * len(flat))
+        results = backward_operator(*primitive.nested(flat), list(outputs), list(grads), needs)
+        return primitive.nested(_spread(needs, results))
 
     def mapped(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
         results, dims = _one_by_one(info.batch_size, in_dims, args, lambda *one: primitive(*one))
@@ -330,16 +372,3 @@ def _register(primitive: Primitive, inputs: str, shapes: Forward) -> Callable[..
     torch.library.register_autograd(f"rastergrad::{name}", differentiate, setup_context=setup, lib=_LIBRARY)
     torch.library.register_vmap(f"rastergrad::{name}", mapped, lib=_LIBRARY)
     return operator
-
-
-def _needs(ctx: Any, primitive: Primitive, requires: Sequence[bool]) -> list[bool]:
-    flags = list(ctx.needs_input_grad)
-    if primitive.has_list:
-        flags = [*flags[: primitive.fixed], *requires[primitive.fixed :]]
-    return [bool(f) for f in flags]
-
-
-def _regroup(primitive: Primitive, flat: Sequence[Tensor | None]) -> Any:
-    if primitive.has_list:
-        return (*flat[: primitive.fixed], list(flat[primitive.fixed :]))
-    return tuple(flat)

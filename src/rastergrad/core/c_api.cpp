@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "c_api.h"
 
+#include <memory>
 #include <new>
 
 #include "gpu.h"
@@ -9,19 +10,52 @@
 
 namespace {
 
-// The layout of DLPack 0.x (dmlc/dlpack, dlpack.h), an ABI: facts, not code.
+// The layout of DLPack 0.x and 1.x (dmlc/dlpack, dlpack.h), an ABI: facts, not code.
 struct DLDevice { int32_t type, id; };
 struct DLDataType { uint8_t code, bits; uint16_t lanes; };
 struct DLTensor { void* data; DLDevice device; int32_t rank; DLDataType dtype; int64_t* shape; int64_t* strides; uint64_t byte_offset; };
 struct DLManagedTensor { DLTensor tensor; void* context; void (*deleter)(DLManagedTensor*); };
+struct DLManagedTensorVersioned {
+    uint32_t major, minor;
+    void* context;
+    void (*deleter)(DLManagedTensorVersioned*);
+    uint64_t flags;
+    DLTensor tensor;
+};
 
 constexpr int kMaxRank = 8;
-struct Holder { DLManagedTensor managed; int64_t shape[kMaxRank], strides[kMaxRank]; size_t bytes; };
+template <class Managed> struct Holder { Managed managed; int64_t shape[kMaxRank], strides[kMaxRank]; size_t bytes; };
 
-void delete_holder(DLManagedTensor* managed) {
-    auto* holder = static_cast<Holder*>(managed->context);
+template <class Managed> void delete_holder(Managed* managed) {
+    auto* holder = static_cast<Holder<Managed>*>(managed->context);
     rg::give_block(managed->tensor.data, holder->bytes);
     delete holder;
+}
+
+template <class Managed> Managed* new_holder(int32_t rank, const int64_t* shape, int32_t code, int32_t bits) {
+    if (rank < 0 || rank > kMaxRank) return nullptr;
+    std::unique_ptr<Holder<Managed>> holder(new (std::nothrow) Holder<Managed>);
+    if (!holder) return nullptr;
+    int64_t count = 1, bytes;
+    for (int32_t d = rank - 1; d >= 0; d--) {
+        holder->shape[d] = shape[d];
+        holder->strides[d] = count;
+        if (shape[d] < 0 || __builtin_mul_overflow(count, shape[d], &count)) return nullptr;
+    }
+    if (__builtin_mul_overflow(count, int64_t(bits / 8), &bytes)) return nullptr;
+    holder->bytes = size_t(bytes);
+    void* data;
+    try {
+        data = rg::take_block(holder->bytes);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+    constexpr int32_t kCpu = 1;
+    holder->managed = {};
+    holder->managed.tensor = {data, {kCpu, 0}, rank, {uint8_t(code), uint8_t(bits), 1}, holder->shape, holder->strides, 0};
+    holder->managed.context = holder.get();
+    holder->managed.deleter = delete_holder<Managed>;
+    return &holder.release()->managed;
 }
 
 }  // namespace
@@ -44,31 +78,11 @@ const char* rg_simd_level_name(int32_t index) { return rg::simd_level_name(index
 const char* rg_simd_level_in_use(void) { return rg::simd_level_in_use(); }
 int32_t rg_simd_choice_failed(void) { return rg::simd_choice_failed(); }
 
-void* rg_new_tensor(int32_t rank, const int64_t* shape, int32_t code, int32_t bits) {
-    if (rank < 0 || rank > kMaxRank) return nullptr;
-    auto* holder = new (std::nothrow) Holder{};
-    if (!holder) return nullptr;
-    int64_t count = 1;
-    for (int32_t d = rank - 1; d >= 0; d--) {
-        holder->shape[d] = shape[d];
-        holder->strides[d] = count;
-        if (shape[d] < 0 || __builtin_mul_overflow(count, shape[d], &count)) { delete holder; return nullptr; }
-    }
-    int64_t bytes;
-    if (__builtin_mul_overflow(count, int64_t(bits / 8), &bytes)) { delete holder; return nullptr; }
-    holder->bytes = size_t(bytes);
-    void* data;
-    try {
-        data = rg::take_block(holder->bytes);
-    } catch (const std::bad_alloc&) {
-        delete holder;
-        return nullptr;
-    }
-    constexpr int32_t kCpu = 1;
-    holder->managed.tensor = {data, {kCpu, 0}, rank, {uint8_t(code), uint8_t(bits), 1}, holder->shape, holder->strides, 0};
-    holder->managed.context = holder;
-    holder->managed.deleter = delete_holder;
-    return &holder->managed;
+void* rg_new_tensor(int32_t rank, const int64_t* shape, int32_t code, int32_t bits, int32_t versioned) {
+    if (!versioned) return new_holder<DLManagedTensor>(rank, shape, code, bits);
+    auto* managed = new_holder<DLManagedTensorVersioned>(rank, shape, code, bits);
+    if (managed) managed->major = 1;
+    return managed;
 }
 void rg_delete_tensor(void* managed) { delete_holder(static_cast<DLManagedTensor*>(managed)); }
 

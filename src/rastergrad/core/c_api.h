@@ -24,8 +24,9 @@ RG_API const char* rg_simd_level_name(int32_t index);
 RG_API const char* rg_simd_level_in_use(void);
 RG_API int32_t rg_simd_choice_failed(void);
 
-/* A DLManagedTensor on a recycled block, or NULL when memory is out. code: 0 int, 2 float (DLPack). */
-RG_API void* rg_new_tensor(int32_t rank, const int64_t* shape, int32_t code, int32_t bits);
+/* A DLManagedTensorVersioned, or a DLManagedTensor, on a recycled block; NULL when memory is out. code: 0 int, 2 float (DLPack). */
+RG_API void* rg_new_tensor(int32_t rank, const int64_t* shape, int32_t code, int32_t bits, int32_t versioned);
+/* One that is not versioned. */
 RG_API void rg_delete_tensor(void* managed);
 RG_API size_t rg_release_idle(void);
 RG_API void rg_set_idle_limit(size_t bytes);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
    The limited-API module: integers and floats in, an integer out. One wheel serves every Python from 3.10. */
-#define Py_LIMITED_API 0x030A0000
-#include <Python.h>
+#include "tensors.h"
 
 #include "c_api.h"
 
@@ -16,18 +15,20 @@ static PyObject* find(PyObject* self, PyObject* name) {
     return PyLong_FromLong(found);
 }
 
-/* Whole numbers and addresses, None for a null pointer, floats as the bits of a double. */
+/* Whole numbers, None for a null pointer, floats as the bits of a double, tensors as the address of their numbers. */
 static int read_fields(PyObject* const* values, Py_ssize_t count, int64_t* fields) {
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject* value = values[i];
-        if (PyFloat_Check(value)) {
-            union { double number; int64_t bits; } both = {.number = PyFloat_AsDouble(value)};
-            fields[i] = both.bits;
-        } else if (value == Py_None) {
-            fields[i] = 0;
-        } else {
+        if (PyLong_Check(value)) {
             fields[i] = PyLong_AsLongLong(value);
             if (fields[i] == -1 && PyErr_Occurred()) return 0;
+        } else if (value == Py_None) {
+            fields[i] = 0;
+        } else if (PyFloat_Check(value)) {
+            union { double number; int64_t bits; } both = {.number = PyFloat_AsDouble(value)};
+            fields[i] = both.bits;
+        } else if (!rg_tensor_address(value, &fields[i])) {
+            return 0;
         }
     }
     return 1;
@@ -50,25 +51,6 @@ static PyObject* call(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     Py_END_ALLOW_THREADS
     if (answer == INT64_MIN) return PyErr_NoMemory();
     return PyLong_FromLongLong(answer);
-}
-
-static void drop_unused(PyObject* capsule) {
-    if (PyCapsule_IsValid(capsule, "dltensor")) rg_delete_tensor(PyCapsule_GetPointer(capsule, "dltensor"));
-}
-
-/* empty(code, bits, *shape) -> DLPack capsule */
-static PyObject* empty(PyObject* self, PyObject* const* args, Py_ssize_t count) {
-    (void)self;
-    int64_t shape[8];
-    if (count < 2 || count > 10) return PyErr_Format(PyExc_TypeError, "empty takes code, bits and at most 8 sizes");
-    const long code = PyLong_AsLong(args[0]), bits = PyLong_AsLong(args[1]);
-    for (Py_ssize_t i = 2; i < count; i++) shape[i - 2] = PyLong_AsLongLong(args[i]);
-    if (PyErr_Occurred()) return NULL;
-    void* managed = rg_new_tensor((int32_t)(count - 2), shape, (int32_t)code, (int32_t)bits);
-    if (!managed) return PyErr_NoMemory();
-    PyObject* capsule = PyCapsule_New(managed, "dltensor", drop_unused);
-    if (!capsule) rg_delete_tensor(managed);
-    return capsule;
 }
 
 static PyObject* release_memory(PyObject* self, PyObject* unused) {
@@ -161,7 +143,10 @@ static PyObject* gpu_launch(PyObject* self, PyObject* const* args, Py_ssize_t co
 static PyMethodDef methods[] = {
     {"find", find, METH_O, "Index of a kernel by name, or -1."},
     {"call", (PyCFunction)(void (*)(void))call, METH_FASTCALL, "Run a kernel: call(kernel, *fields) -> int."},
-    {"empty", (PyCFunction)(void (*)(void))empty, METH_FASTCALL, "A DLPack capsule on a recycled block."},
+    {"use_exchange", (PyCFunction)(void (*)(void))rg_use_exchange, METH_FASTCALL, "use_exchange(capsule, Tensor, Parameter): torch's table for C."},
+    {"ordinary", (PyCFunction)(void (*)(void))rg_ordinary, METH_FASTCALL, "ordinary(pattern, *tensors): whether nothing about them is unusual."},
+    {"empty", (PyCFunction)(void (*)(void))rg_empty, METH_FASTCALL, "A tensor on a recycled block, or its DLPack capsule."},
+    {"empty_like", rg_empty_like, METH_O, "The same for a tensor of this shape and number type."},
     {"release_memory", release_memory, METH_NOARGS, "Give idle blocks back to the system."},
     {"set_memory_limit", set_memory_limit, METH_O, "Bytes that may lie idle."},
     {"memory_use", memory_use, METH_NOARGS, "(in use, idle, limit) in bytes."},

@@ -346,7 +346,7 @@ def _run_backward(
 ) -> Sequence[Tensor | None]:
     color, rast, pos, tri, twins, bounds, boost, _ = inputs
     if d_image is None or not (needs[0] or needs[2]):
-        return (None,) * 8
+        return (None,) * 6
     usable = usable_twins("antialias", pos, tri, twins, bounds, False)
     if gpu.runs_on(color.device):
         given = cuda.Scene(rast, pos, tri, usable), color, d_image, boost
@@ -355,7 +355,7 @@ def _run_backward(
             d_color, d_pos = cuda.outline_backward(*given, bool(options[0]), *wanted)
         else:
             d_color, d_pos = cuda.pixel_pair_backward(*given, *wanted)
-        return d_color, None, d_pos, None, None, None, None, None
+        return d_color, None, d_pos, None, None, None
     wanted = (color.nbytes if needs[0] else 0) + (pos.nbytes if needs[2] else 0)
     system_memory.require("antialias", wanted, rast.shape[:3], "gradients")
     d_color = native.empty(color.shape, color.dtype) if needs[0] else None
@@ -371,7 +371,7 @@ def _run_backward(
         boost,
         *options,
     )
-    return d_color, None, d_pos, None, None, None, None, None
+    return d_color, None, d_pos, None, None, None
 
 
 # ---- shape-only version -----------------------------------------------------------------------------------

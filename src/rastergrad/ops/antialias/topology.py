@@ -240,5 +240,5 @@ _primitive = Primitive(
     _backward,
     _shapes,
     outputs=2,
-    constant_outputs=lambda *_: (0, 1),
+    constant_outputs=(0, 1),
 )

@@ -105,15 +105,15 @@ def _gather_backward(
     color, _, visibility, *_ = inputs
     d_fine, _ = grads
     if d_fine is None or not needs[0]:
-        return (None,) * 6
+        return (None,) * 5
     if gpu.runs_on(color.device):
         scale = visibility.shape[1] // color.shape[1]
-        return cuda.gather_backward(outputs[1], d_fine, color, scale), *[None] * 5
+        return cuda.gather_backward(outputs[1], d_fine, color, scale), *[None] * 4
     d_color = native.empty(color.shape, color.dtype)
     pointers = (x.data_ptr() for x in (outputs[1], d_fine, d_color))
     sizes = _sizes(color, visibility.shape[1] // color.shape[1])
     native.call(_GATHER_BACKWARD[color.dtype], *pointers, *sizes, native.threads())
-    return d_color, None, None, None, None, None
+    return d_color, None, None, None, None
 
 
 def _gather_shapes(color: Tensor, _: Tensor, visibility: Tensor, *__: Any) -> tuple[Tensor, ...]:
@@ -128,7 +128,7 @@ _gather = Primitive(
     _gather_backward,
     _gather_shapes,
     outputs=2,
-    constant_outputs=lambda *_: (1,),
+    constant_outputs=(1,),
     saves_outputs=True,
 )
 
@@ -156,9 +156,9 @@ def _average_backward(
     fine, scale = inputs
     (d_image,) = grads
     if d_image is None or not needs[0]:
-        return (None, None)
+        return (None,)
     if gpu.runs_on(fine.device):
-        return cuda.average_backward(fine, d_image, scale), None
+        return (cuda.average_backward(fine, d_image, scale),)
     d_fine = native.empty(fine.shape, fine.dtype)
     native.call(
         _AVERAGE_BACKWARD[fine.dtype],
@@ -167,7 +167,7 @@ def _average_backward(
         *_sizes(d_image, scale),
         native.threads(),
     )
-    return d_fine, None
+    return (d_fine,)
 
 
 def _average_shapes(fine: Tensor, scale: int) -> tuple[Tensor, ...]:

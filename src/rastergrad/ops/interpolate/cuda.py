@@ -103,4 +103,4 @@ def backward(
             _stride(attr),
             int(by_four),
         )
-    return None if sums is None else sums.total(), d_rast, None, d_rast_db, None
+    return None if sums is None else sums.total(), d_rast, None, d_rast_db

@@ -189,7 +189,7 @@ def _backward(
         None if d_rast_db is None else d_rast_db.data_ptr(),
         *_sizes(attr, rast, tri, channels),
     )
-    return d_attr, d_rast, None, d_rast_db, None
+    return d_attr, d_rast, None, d_rast_db
 
 
 # ---- shape-only version ------------------------------------------------------------------------------------

@@ -422,9 +422,9 @@ def _backward(
         d_rast_db = None
     if gpu.runs_on(pos.device):
         if d_rast is None and d_rast_db is None:
-            return pos.new_zeros(pos.shape), *[None] * 11
+            return pos.new_zeros(pos.shape), None, None, None
         options = ranges is None, depth_grad, interior_gate
-        return cuda.backward(pos, tri, outputs[0], d_rast, d_rast_db, *options), *[None] * 11
+        return cuda.backward(pos, tri, outputs[0], d_rast, d_rast_db, *options), None, None, None
     if pos.device.type != "cpu":
         # Drawn with OpenGL on a GPU without kernels.
         inputs = [x.cpu() if isinstance(x, Tensor) else x for x in inputs]
@@ -454,7 +454,7 @@ def _backward(
             int(interior_gate),
             native.threads(),
         )
-    return d_pos, *[None] * 11
+    return d_pos, None, None, None
 
 
 # ---- shape-only version ------------------------------------------------------------------------------------
@@ -485,6 +485,6 @@ _primitive = Primitive(
     _backward,
     _shapes,
     outputs=3,
-    constant_outputs=lambda *_: (2,),
+    constant_outputs=(2,),
     saves_outputs=True,
 )

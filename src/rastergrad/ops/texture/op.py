@@ -331,10 +331,10 @@ def _backward(
     linear, mixed = modes[0] >= 1, modes[0] == 3
     if gpu.runs_on(tex.device):
         if d_out is None:
-            return (None,) * len(inputs)
-        asked = (needs[0], needs[1] and linear, needs[2] and mixed, needs[3] and mixed, *needs[9:])
+            return (None,) * len(needs)
+        asked = (needs[0], needs[1] and linear, needs[2] and mixed, needs[3] and mixed, *needs[5:])
         found = cuda.backward(asked, tex, uv, uv_da, bias, stack, modes, levels, d_out)
-        return *found[:4], None, None, None, None, None, *found[4:]
+        return *found[:4], None, *found[4:]
 
     def gradient(x: Tensor | None, wanted: bool) -> Tensor | None:
         return native.empty(x.shape, x.dtype) if wanted and x is not None else None
@@ -343,7 +343,7 @@ def _backward(
     system_memory.require("texture", wanted, uv.shape[:3], "gradients")
     d_tex, d_uv = gradient(tex, needs[0]), gradient(uv, needs[1] and linear)
     d_uv_da, d_bias = gradient(uv_da, needs[2] and mixed), gradient(bias, needs[3] and mixed)
-    d_levels = [gradient(x, wanted) for x, wanted in zip(levels, needs[9:], strict=True)]
+    d_levels = [gradient(x, wanted) for x, wanted in zip(levels, needs[5:], strict=True)]
     if d_out is not None:
         table, d_table = _table(levels), _table(d_levels)
         native.call(
@@ -356,7 +356,7 @@ def _backward(
             _address(d_bias),
             _address(d_table),
         )
-    return d_tex, d_uv, d_uv_da, d_bias, None, None, None, None, None, *d_levels
+    return d_tex, d_uv, d_uv_da, d_bias, None, *d_levels
 
 
 # ---- shape-only version ------------------------------------------------------------------------------------
