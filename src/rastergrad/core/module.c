@@ -143,10 +143,10 @@ static PyObject* gpu_launch(PyObject* self, PyObject* const* args, Py_ssize_t co
 static PyMethodDef methods[] = {
     {"find", find, METH_O, "Index of a kernel by name, or -1."},
     {"call", (PyCFunction)(void (*)(void))call, METH_FASTCALL, "Run a kernel: call(kernel, *fields) -> int."},
-    {"use_exchange", (PyCFunction)(void (*)(void))rg_use_exchange, METH_FASTCALL, "use_exchange(capsule, Tensor, Parameter): torch's table for C."},
+    {"use_exchange", (PyCFunction)(void (*)(void))rg_use_exchange, METH_FASTCALL, "use_exchange(capsule, Tensor, Parameter, empty_as): torch's table for C."},
     {"ordinary", (PyCFunction)(void (*)(void))rg_ordinary, METH_FASTCALL, "ordinary(pattern, *tensors): whether nothing about them is unusual."},
     {"empty", (PyCFunction)(void (*)(void))rg_empty, METH_FASTCALL, "A tensor on a recycled block, or its DLPack capsule."},
-    {"empty_like", rg_empty_like, METH_O, "The same for a tensor of this shape and number type."},
+    {"empty_as", (PyCFunction)(void (*)(void))rg_empty_as, METH_FASTCALL, "empty_as(tensor, *shape): a tensor of its number type; of its shape too if none is given."},
     {"release_memory", release_memory, METH_NOARGS, "Give idle blocks back to the system."},
     {"set_memory_limit", set_memory_limit, METH_O, "Bytes that may lie idle."},
     {"memory_use", memory_use, METH_NOARGS, "(in use, idle, limit) in bytes."},

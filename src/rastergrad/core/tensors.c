@@ -14,7 +14,7 @@ enum { kCpu = 1, kInt = 0, kFloat = 2, kMaxRank = 8 };
 
 /* Kept for the life of the process, as is the module of torch that owns them. */
 static const Exchange* exchange;
-static PyObject *tensor_type, *parameter_type;
+static PyObject *tensor_type, *parameter_type, *empty_in_python;
 
 /* Subclasses may have an opinion about every access; those two have none. */
 static int is_plain(PyObject* value) {
@@ -22,20 +22,23 @@ static int is_plain(PyObject* value) {
     return exchange && (type == tensor_type || type == parameter_type);
 }
 
-/* use_exchange(capsule or None, Tensor, Parameter) -> whether it can be used */
+static void keep(PyObject** place, PyObject* value) {
+    PyObject* old = *place;
+    Py_INCREF(value);
+    *place = value;
+    Py_XDECREF(old);
+}
+
+/* use_exchange(capsule or None, Tensor, Parameter, function for empty_as) -> whether the capsule can be used */
 PyObject* rg_use_exchange(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     (void)self;
-    if (count != 3) return PyErr_Format(PyExc_TypeError, "use_exchange takes a capsule and two types");
+    if (count != 4) return PyErr_Format(PyExc_TypeError, "use_exchange takes a capsule, two types and a function");
     static const char name[] = "dlpack_exchange_api";
     const Exchange* offered = PyCapsule_IsValid(args[0], name) ? PyCapsule_GetPointer(args[0], name) : NULL;
     exchange = offered && offered->major == 1 && offered->view && offered->import_managed ? offered : NULL;
-    PyObject *old_tensor = tensor_type, *old_parameter = parameter_type;
-    Py_INCREF(args[1]);
-    Py_INCREF(args[2]);
-    tensor_type = args[1];
-    parameter_type = args[2];
-    Py_XDECREF(old_tensor);
-    Py_XDECREF(old_parameter);
+    keep(&tensor_type, args[1]);
+    keep(&parameter_type, args[2]);
+    keep(&empty_in_python, args[3]);
     return PyBool_FromLong(exchange != NULL);
 }
 
@@ -51,6 +54,16 @@ int rg_tensor_address(PyObject* tensor, int64_t* address) {
     *address = PyLong_AsLongLong(number);
     Py_DECREF(number);
     return !PyErr_Occurred();
+}
+
+/* Whether a tensor is a plain one on the CPU; then its view. */
+static int view_on_cpu(PyObject* tensor, DLTensor* view) {
+    if (!is_plain(tensor)) return 0;
+    if (exchange->view(tensor, view)) {
+        PyErr_Clear();
+        return 0;
+    }
+    return view->device.type == kCpu && view->dtype.lanes == 1 && view->rank <= kMaxRank;
 }
 
 static int is_contiguous(const DLTensor* t) {
@@ -95,12 +108,7 @@ PyObject* rg_ordinary(PyObject* self, PyObject* const* args, Py_ssize_t count) {
         word = word ? word + 1 : "";
         if (optional && args[i] == Py_None) continue;
         DLTensor t;
-        if (!is_plain(args[i])) Py_RETURN_FALSE;
-        if (exchange->view(args[i], &t)) {
-            PyErr_Clear();
-            Py_RETURN_FALSE;
-        }
-        if (!t.data || t.device.type != kCpu || t.dtype.lanes != 1 || t.rank > kMaxRank) Py_RETURN_FALSE;
+        if (!view_on_cpu(args[i], &t)) Py_RETURN_FALSE;
         if (kind == 'i' && (t.dtype.code != kInt || t.dtype.bits != 32)) Py_RETURN_FALSE;
         if (kind == 'f') {
             if (t.dtype.code != kFloat || (t.dtype.bits != 32 && t.dtype.bits != 64) || (bits && bits != t.dtype.bits)) Py_RETURN_FALSE;
@@ -144,15 +152,24 @@ PyObject* rg_empty(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     return make((int32_t)(count - 2), shape, (int32_t)code, (int32_t)bits);
 }
 
-/* empty_like(tensor) -> contiguous tensor of its shape and number type; None if it is not a plain one on the CPU */
-PyObject* rg_empty_like(PyObject* self, PyObject* tensor) {
+/* empty_as(tensor, *shape) -> contiguous tensor of its number type; empty_as(tensor) -> and of its shape */
+PyObject* rg_empty_as(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     (void)self;
-    DLTensor t;
-    if (!is_plain(tensor)) Py_RETURN_NONE;
-    if (exchange->view(tensor, &t)) {
-        PyErr_Clear();
-        Py_RETURN_NONE;
+    DLTensor like;
+    int64_t shape[kMaxRank];
+    if (count < 1 || count > 1 + kMaxRank) return PyErr_Format(PyExc_TypeError, "empty_as takes a tensor and at most %d sizes", (int)kMaxRank);
+    if (!view_on_cpu(args[0], &like)) {
+        PyObject* all = PyTuple_New(count);
+        for (Py_ssize_t i = 0; all && i < count; i++) {
+            Py_INCREF(args[i]);
+            PyTuple_SetItem(all, i, args[i]);
+        }
+        PyObject* made = all && empty_in_python ? PyObject_CallObject(empty_in_python, all) : NULL;
+        Py_XDECREF(all);
+        return made;
     }
-    if (t.device.type != kCpu || t.dtype.lanes != 1 || t.rank > kMaxRank) Py_RETURN_NONE;
-    return make(t.rank, t.shape, t.dtype.code, t.dtype.bits);
+    if (count == 1) return make(like.rank, like.shape, like.dtype.code, like.dtype.bits);
+    for (Py_ssize_t i = 1; i < count; i++) shape[i - 1] = PyLong_AsLongLong(args[i]);
+    if (PyErr_Occurred()) return NULL;
+    return make((int32_t)(count - 1), shape, like.dtype.code, like.dtype.bits);
 }

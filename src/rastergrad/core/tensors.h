@@ -14,4 +14,4 @@ int rg_tensor_address(PyObject* tensor, int64_t* address);
 PyObject* rg_use_exchange(PyObject* self, PyObject* const* args, Py_ssize_t count);
 PyObject* rg_ordinary(PyObject* self, PyObject* const* args, Py_ssize_t count);
 PyObject* rg_empty(PyObject* self, PyObject* const* args, Py_ssize_t count);
-PyObject* rg_empty_like(PyObject* self, PyObject* tensor);
+PyObject* rg_empty_as(PyObject* self, PyObject* const* args, Py_ssize_t count);

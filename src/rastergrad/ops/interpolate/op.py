@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...core import check, dispatch, gpu, native, system_memory
-from ...core.autograd import Primitive
+from ...core.autograd import Primitive, plain_call
 from . import cuda, reference
 
 # ---- public function ---------------------------------------------------------------------------------------
@@ -68,6 +68,15 @@ def interpolate(
         (torch.Size([1, 4, 4, 2]), True)
     """
     name = "interpolate"
+    asked_db = None if diff_attrs is None else rast_db
+    if (
+        backend is None
+        and (diff_attrs is None or rast_db is not None)
+        and plain_call()
+        and native.ordinary("fNHW4 fVA|1VA|NVA iT3 ?fNHW4", rast, attr, tri, asked_db)
+    ):
+        channels = _channels(diff_attrs, attr.shape[-1])
+        return _primitive.eager(attr, rast, tri, asked_db if channels else None, channels)
     check.floating(name, "attr", attr, "[V, A], [1, V, A] or [N, V, A]", (2, 3))
     check.floating(name, "rast", rast, "[N, H, W, 4]", (4,), last=4)
     tri = check.triangles(name, "tri", tri)
@@ -93,8 +102,7 @@ def interpolate(
     used_db = None if used_db is None else check.prepared(used_db, dtype)
     if dispatch.resolve(name, backend, device) == "reference":
         return reference.interpolate(attr, rast, tri.long(), used_db, channels or None)
-    out, out_da = _primitive(attr, rast, tri, used_db, channels)
-    return out, out_da
+    return _primitive(attr, rast, tri, used_db, channels)
 
 
 def _channels(diff_attrs: Any, count: int) -> list[int]:
@@ -129,34 +137,31 @@ def _channel_table(channels: tuple[int, ...]) -> Tensor:
     return torch.tensor(channels, dtype=torch.int32)
 
 
-def _sizes(attr: Tensor, rast: Tensor, tri: Tensor, channels: Sequence[int]) -> tuple[int, ...]:
-    vertices, width = attr.shape[-2:]
-    images, height, columns = rast.shape[:3]
-    stride = vertices * width if attr.ndim == 3 and attr.shape[0] > 1 else 0
+def _sizes(attr: Tensor, pixels: Sequence[int], tri: Tensor, channels: Sequence[int]) -> tuple[int, ...]:
+    images, height, columns = pixels
+    *outer, vertices, width = attr.shape
+    stride = vertices * width if outer and outer[0] > 1 else 0
     return images, height * columns, vertices, width, tri.shape[0], len(channels), stride, native.threads()
+
+
+def _table(channels: Sequence[int]) -> Tensor | None:
+    return _channel_table(tuple(channels)) if channels else None
 
 
 def _forward(
     attr: Tensor, rast: Tensor, tri: Tensor, rast_db: Tensor | None, channels: Sequence[int]
 ) -> tuple[Tensor, ...]:
-    if gpu.runs_on(attr.device):
+    if gpu.holds(attr):
         return cuda.forward(attr, rast, tri, rast_db, channels)
-    images, height, width = rast.shape[:3]
-    wide = attr.shape[-1] + 2 * len(channels)
-    system_memory.require("interpolate", images * height * width * wide * attr.element_size(), rast.shape[:3])
-    out = native.empty((images, height, width, attr.shape[-1]), attr.dtype)
-    out_da = native.empty((images, height, width, 2 * len(channels)), attr.dtype)
-    native.call(
-        _FORWARD[attr.dtype],
-        attr.data_ptr(),
-        rast.data_ptr(),
-        None if rast_db is None else rast_db.data_ptr(),
-        tri.data_ptr(),
-        _channel_table(tuple(channels)).data_ptr() if channels else None,
-        out.data_ptr(),
-        out_da.data_ptr(),
-        *_sizes(attr, rast, tri, channels),
+    *pixels, _ = rast.shape
+    sizes = _sizes(attr, pixels, tri, channels)
+    width, derivatives = sizes[3], 2 * len(channels)
+    system_memory.require(
+        "interpolate", sizes[0] * sizes[1] * (width + derivatives) * attr.element_size(), pixels
     )
+    out = native.empty_as(attr, *pixels, width)
+    out_da = native.empty_as(attr, *pixels, derivatives)
+    native.call(_FORWARD[attr.dtype], attr, rast, rast_db, tri, _table(channels), out, out_da, *sizes)
     return out, out_da
 
 
@@ -168,26 +173,27 @@ def _backward(
 ) -> Sequence[Tensor | None]:
     attr, rast, tri, rast_db, channels = inputs
     d_out, d_out_da = grads
-    if gpu.runs_on(attr.device):
+    if gpu.holds(attr):
         return cuda.backward(needs, attr, rast, tri, rast_db, channels, d_out, d_out_da)
+    *pixels, _ = rast.shape
     wanted = (attr.nbytes if needs[0] else 0) + (needs[1] + needs[3]) * rast.nbytes
-    system_memory.require("interpolate", wanted, rast.shape[:3], "gradients")
-    d_attr = native.empty(attr.shape, attr.dtype) if needs[0] else None
-    d_rast = native.empty(rast.shape, rast.dtype) if needs[1] else None
-    d_rast_db = native.empty(rast_db.shape, rast_db.dtype) if needs[3] else None
+    system_memory.require("interpolate", wanted, pixels, "gradients")
+    d_attr = native.empty_as(attr) if needs[0] else None
+    d_rast = native.empty_as(rast) if needs[1] else None
+    d_rast_db = native.empty_as(rast_db) if needs[3] else None
     native.call(
         _BACKWARD[attr.dtype],
-        attr.data_ptr(),
-        rast.data_ptr(),
-        None if rast_db is None else rast_db.data_ptr(),
-        tri.data_ptr(),
-        _channel_table(tuple(channels)).data_ptr() if channels else None,
-        None if d_out is None else d_out.data_ptr(),
-        None if d_out_da is None or not channels else d_out_da.data_ptr(),
-        None if d_attr is None else d_attr.data_ptr(),
-        None if d_rast is None else d_rast.data_ptr(),
-        None if d_rast_db is None else d_rast_db.data_ptr(),
-        *_sizes(attr, rast, tri, channels),
+        attr,
+        rast,
+        rast_db,
+        tri,
+        _table(channels),
+        d_out,
+        d_out_da if channels else None,
+        d_attr,
+        d_rast,
+        d_rast_db,
+        *_sizes(attr, pixels, tri, channels),
     )
     return d_attr, d_rast, None, d_rast_db
 
