@@ -86,8 +86,12 @@ static int fits(const char* shape, const DLTensor* t, int64_t* sizes) {
         if (wanted && wanted != t->shape[d]) return 0;
     }
     if (d != t->rank) return 0;
-    for (d = 0; d < t->rank; d++)
-        if (shape[d] > '9') sizes[shape[d] & 63] = t->shape[d];
+    for (d = 0; d < t->rank; d++) {
+        if (shape[d] <= '9') continue;
+        int64_t* size = &sizes[shape[d] & 63];
+        if (*size && *size != t->shape[d]) return 0;
+        *size = t->shape[d];
+    }
     return 1;
 }
 

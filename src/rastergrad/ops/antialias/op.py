@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...core import check, dispatch, gpu, native, system_memory
-from ...core.autograd import Primitive
+from ...core.autograd import Primitive, plain_call
 from ...core.debug import debugging
 from . import cuda, reference, reference_outline
 from .topology import EdgeTopology, built, matching
@@ -108,22 +108,9 @@ def antialias(
     """
     check.choice("antialias", "method", method, METHODS)
     check.flag("antialias", "intersections", intersections)
-
-    def blended(shades: Tensor, fragments: Tensor) -> Tensor:
-        return blend(
-            shades,
-            fragments,
-            pos,
-            tri,
-            topology,
-            pos_gradient_boost,
-            backend,
-            method=method,
-            intersections=intersections,
-        )
-
+    options = topology, pos_gradient_boost, backend
     if visibility is None:
-        return blended(color, rast)
+        return blend(color, rast, pos, tri, *options, method=method, intersections=intersections)
     return supersampled(
         color,
         rast,
@@ -132,7 +119,7 @@ def antialias(
         visibility,
         topology,
         backend,
-        lambda fine: blended(fine, visibility),
+        lambda fine: blend(fine, visibility, pos, tri, *options, method=method, intersections=intersections),
     )
 
 
@@ -156,6 +143,17 @@ def blend(
     count as absent, as the drop-in module wants it.
     """
     name = "antialias"
+    twins, bounds = (topology.twins, topology.bounds) if type(topology) is EdgeTopology else (None, None)
+    if (
+        backend is None
+        and (topology is None or twins is not None)
+        and plain_call()
+        and native.ordinary("fNHWC fNHW4 fNV4|V4 iT3 ?iT3 ?i2", color, rast, pos, tri, twins, bounds)
+    ):
+        boost = _boost(pos_gradient_boost)
+        if method == "outline":
+            return _outline.eager(color, rast, pos, tri, twins, bounds, boost, intersections)[0]
+        return _pixel_pair.eager(color, rast, pos, tri, twins, bounds, boost, strict)[0]
     check.floating(name, "color", color, "[N, H, W, C]", (4,))
     check.floating(name, "rast", rast, "[N, H, W, 4]", (4,), last=4)
     check.floating(name, "pos", pos, "[N, V, 4] or [V, 4]", (2, 3), last=4)
@@ -184,7 +182,6 @@ def blend(
             )
         opposites = None if topology is None else _opposites(topology, tri)
         return reference.antialias(color, rast, pos, tri.long(), opposites, pos_gradient_boost=boost)
-    twins, bounds = (None, None) if topology is None else (topology.twins, topology.bounds)
     if method == "outline":
         (image,) = _outline(color, rast, pos, tri, twins, bounds, boost, intersections)
     else:
@@ -248,7 +245,7 @@ def usable_twins(
 ) -> Tensor:
     """The twins given, or those of `tri`; none of a triangle that has an index out of range."""
     vertices = pos.shape[-2]
-    if gpu.runs_on(tri.device):
+    if gpu.holds(tri):
         if strict and debugging():
             refuse_indices(function, tri, vertices)
         # The GPU is not asked for the bounds: its kernels leave out what does not exist.
@@ -264,13 +261,12 @@ def usable_twins(
     return built(tri, vertices)[0]
 
 
-def scene_fields(rast: Tensor, pos: Tensor, tri: Tensor, twins: Tensor) -> tuple[int, ...]:
+def scene_fields(rast: Tensor, pos: Tensor, tri: Tensor, twins: Tensor) -> tuple[Tensor | int, ...]:
     """The fields of a kernel's `Scene`."""
     images, height, width, _ = rast.shape
-    vertices = pos.shape[-2]
-    pointers = rast.data_ptr(), pos.data_ptr(), tri.data_ptr(), twins.data_ptr()
-    stride = 4 * vertices if pos.ndim == 3 else 0
-    return *pointers, images, height, width, vertices, tri.shape[0], stride, native.threads()
+    *outer, vertices, _ = pos.shape
+    sizes = images, height, width, vertices, tri.shape[0], 4 * vertices if outer else 0
+    return rast, pos, tri, twins, *sizes, native.threads()
 
 
 def _pixel_pair_forward(
@@ -284,12 +280,12 @@ def _pixel_pair_forward(
     strict: bool,
 ) -> tuple[Tensor, ...]:
     usable = usable_twins("antialias", pos, tri, twins, bounds, strict)
-    if gpu.runs_on(color.device):
+    if gpu.holds(color):
         return (cuda.pixel_pair(cuda.Scene(rast, pos, tri, usable), color),)
     scene = scene_fields(rast, pos, tri, usable)
-    system_memory.require("antialias", color.nbytes, rast.shape[:3])
-    image = native.empty(color.shape, color.dtype)
-    native.call(_PIXEL_PAIR[0][color.dtype], *scene, color.data_ptr(), image.data_ptr(), color.shape[-1])
+    system_memory.require("antialias", color.nbytes, scene[4:7])
+    image = native.empty_as(color)
+    native.call(_PIXEL_PAIR[0][color.dtype], *scene, color, image, color.shape[-1])
     return (image,)
 
 
@@ -304,19 +300,13 @@ def _outline_forward(
     intersections: bool,
 ) -> tuple[Tensor, ...]:
     usable = usable_twins("antialias", pos, tri, twins, bounds, True)
-    if gpu.runs_on(color.device):
+    if gpu.holds(color):
         return (cuda.outline(cuda.Scene(rast, pos, tri, usable), color, intersections),)
     scene = scene_fields(rast, pos, tri, usable)
-    system_memory.require("antialias", color.nbytes, rast.shape[:3])
-    image = native.empty(color.shape, color.dtype)
-    bad = native.call(
-        _OUTLINE[0][color.dtype],
-        *scene,
-        color.data_ptr(),
-        image.data_ptr(),
-        color.shape[-1],
-        int(intersections),
-    )
+    system_memory.require("antialias", color.nbytes, scene[4:7])
+    image = native.empty_as(color)
+    options = color.shape[-1], int(intersections)
+    bad = native.call(_OUTLINE[0][color.dtype], *scene, color, image, *options)
     if bad >= 0:
         refuse_indices("antialias", tri, pos.shape[-2])
     return (image,)
@@ -348,7 +338,7 @@ def _run_backward(
     if d_image is None or not (needs[0] or needs[2]):
         return (None,) * 6
     usable = usable_twins("antialias", pos, tri, twins, bounds, False)
-    if gpu.runs_on(color.device):
+    if gpu.holds(color):
         given = cuda.Scene(rast, pos, tri, usable), color, d_image, boost
         wanted = needs[0], needs[2]
         if options:
@@ -357,16 +347,17 @@ def _run_backward(
             d_color, d_pos = cuda.pixel_pair_backward(*given, *wanted)
         return d_color, None, d_pos, None, None, None
     wanted = (color.nbytes if needs[0] else 0) + (pos.nbytes if needs[2] else 0)
-    system_memory.require("antialias", wanted, rast.shape[:3], "gradients")
-    d_color = native.empty(color.shape, color.dtype) if needs[0] else None
-    d_pos = native.empty(pos.shape, pos.dtype) if needs[2] else None
+    scene = scene_fields(rast, pos, tri, usable)
+    system_memory.require("antialias", wanted, scene[4:7], "gradients")
+    d_color = native.empty_as(color) if needs[0] else None
+    d_pos = native.empty_as(pos) if needs[2] else None
     native.call(
         kernels[1][color.dtype],
-        *scene_fields(rast, pos, tri, usable),
-        color.data_ptr(),
-        d_image.data_ptr(),
-        None if d_color is None else d_color.data_ptr(),
-        None if d_pos is None else d_pos.data_ptr(),
+        *scene,
+        color,
+        d_image,
+        d_color,
+        d_pos,
         color.shape[-1],
         boost,
         *options,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core import check, dispatch, gpu, native, system_memory
-from ...core.autograd import Primitive
+from ...core.autograd import Primitive, plain_call
 from ...core.debug import debugging
 from . import cuda, opengl, reference
 
@@ -172,7 +172,7 @@ def draw(
     interior_gate: bool = True,
     previous_key: Tensor | None = None,
     layered: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """What `rasterize` and the drop-in module share: (rast, rast_db, depth_key).
 
     Args:
@@ -182,6 +182,17 @@ def draw(
         layered: whether to return the depth of what was drawn; otherwise `depth_key` is empty.
         previous_key: `depth_key` of the layer before; only what lies behind it is drawn.
     """
+    if (
+        backend is None
+        and previous_key is None
+        and plain_call()
+        and native.ordinary("fNV4 iT3", pos, tri)
+        and type(db_grad) is type(depth_grad) is bool
+    ):
+        height, width = _size(function, resolution)
+        flags = layered, db_grad, depth_grad, interior_gate
+        refuse_as = function if strict else ""
+        return _primitive.eager(pos, tri, None, None, height, width, *flags, refuse_as, "cpu")
     scene = _checked(
         function,
         pos,
@@ -268,12 +279,7 @@ def _checked(
 ) -> _Scene:
     check.floating(function, "pos", pos, "[N, V, 4], or [V, 4] with `ranges`", (2, 3), last=4)
     tri = check.triangles(function, "tri", tri)
-    height, width = check.resolution(function, resolution)
-    if max(height, width) > _LARGEST_SIDE:
-        raise ValueError(
-            f"{function}: `resolution` must be at most {_LARGEST_SIDE} pixels a side; got {(height, width)}. "
-            "Draw the image in parts."
-        )
+    size = _size(function, resolution)
     check.flag(function, "db_grad", db_grad)
     check.flag(function, "depth_grad", depth_grad)
     device = check.same_device(function, pos=pos, tri=tri)
@@ -281,7 +287,17 @@ def _checked(
     backend = dispatch.resolve(function, backend, device, draws=True)
     pos = check.prepared(pos, check.working_dtype(pos))
     flags = (db_grad, depth_grad, interior_gate)
-    return _Scene(pos, tri, table, (height, width), flags, function if strict else "", backend)
+    return _Scene(pos, tri, table, size, flags, function if strict else "", backend)
+
+
+def _size(function: str, resolution: Sequence[int]) -> tuple[int, int]:
+    height, width = check.resolution(function, resolution)
+    if height > _LARGEST_SIDE or width > _LARGEST_SIDE:
+        raise ValueError(
+            f"{function}: `resolution` must be at most {_LARGEST_SIDE} pixels a side; got {(height, width)}. "
+            "Draw the image in parts."
+        )
+    return height, width
 
 
 def _ranges(function: str, ranges: Any) -> Tensor:
@@ -351,27 +367,28 @@ def _forward(
     refuse_as: str,
     backend: str,
 ) -> tuple[Tensor, ...]:
-    _refuse_negative(refuse_as or "rasterize", ranges)
+    if ranges is not None:
+        _refuse_negative(refuse_as or "rasterize", ranges)
     if backend == "opengl":
         return _draw_with_opengl(pos, tri, ranges, previous_key, height, width, layered, refuse_as)
-    if gpu.runs_on(pos.device):
+    if gpu.holds(pos):
         if refuse_as and debugging():
             _refuse_bad_triangle(refuse_as, tri, pos.shape[-2])
         return cuda.forward(pos, tri, ranges, previous_key, height, width, layered)
     images = _image_count(pos, ranges)
     _require_memory(pos, images, height, width, layered)
-    rast = native.empty((images, height, width, 4), pos.dtype)
-    rast_db = native.empty((images, height, width, 4), pos.dtype)
+    rast = native.empty_as(pos, images, height, width, 4)
+    rast_db = native.empty_as(pos, images, height, width, 4)
     key = native.empty((images, height, width) if layered else (0,), torch.float32)
     bad = native.call(
         _FORWARD[pos.dtype],
-        pos.data_ptr(),
-        tri.data_ptr(),
-        None if ranges is None else ranges.data_ptr(),
-        None if previous_key is None else previous_key.data_ptr(),
-        rast.data_ptr(),
-        rast_db.data_ptr(),
-        key.data_ptr() if layered else None,
+        pos,
+        tri,
+        ranges,
+        previous_key,
+        rast,
+        rast_db,
+        key if layered else None,
         images,
         pos.shape[-2],
         tri.shape[0],
@@ -420,32 +437,33 @@ def _backward(
     d_rast, d_rast_db, _ = grads
     if not db_grad:
         d_rast_db = None
-    if gpu.runs_on(pos.device):
+    if gpu.holds(pos):
         if d_rast is None and d_rast_db is None:
             return pos.new_zeros(pos.shape), None, None, None
         options = ranges is None, depth_grad, interior_gate
         return cuda.backward(pos, tri, outputs[0], d_rast, d_rast_db, *options), None, None, None
-    if pos.device.type != "cpu":
+    if not pos.is_cpu:
         # Drawn with OpenGL on a GPU without kernels.
         inputs = [x.cpu() if isinstance(x, Tensor) else x for x in inputs]
         grads = [None if g is None else g.cpu() for g in grads]
         (d_pos, *rest) = _backward(needs, inputs, [x.cpu() for x in outputs], grads)
         return None if d_pos is None else d_pos.to(pos.device), *rest
-    system_memory.require("rasterize", pos.nbytes, outputs[0].shape[:3], "gradients")
-    d_pos = native.empty(pos.shape, pos.dtype)
+    images, vertices = _image_count(pos, ranges), pos.shape[-2]
+    system_memory.require("rasterize", pos.nbytes, (images, height, width), "gradients")
+    d_pos = native.empty_as(pos)
     if d_rast is None and d_rast_db is None:
         d_pos.zero_()
     else:
         native.call(
             _BACKWARD[pos.dtype],
-            pos.data_ptr(),
-            tri.data_ptr(),
-            outputs[0].data_ptr(),
-            None if d_rast is None else d_rast.data_ptr(),
-            None if d_rast_db is None else d_rast_db.data_ptr(),
-            d_pos.data_ptr(),
-            _image_count(pos, ranges),
-            pos.shape[-2],
+            pos,
+            tri,
+            outputs[0],
+            d_rast,
+            d_rast_db,
+            d_pos,
+            images,
+            vertices,
             tri.shape[0],
             height,
             width,

@@ -95,8 +95,13 @@ def check_texture(function: str, tex: Any, cube: bool) -> None:
             f"{function}: `tex` must hold six square faces, [N, 6, h, h, C], for a cube map; "
             f"got {check.describe(tex)}."
         )
-    height, width = tex.shape[-3:-1]
-    texels = height * width * (6 if cube else 1)
+    check_size(function, tex)
+
+
+def check_size(function: str, tex: Tensor) -> None:
+    """Refuse what 32-bit texel numbers cannot address."""
+    *outer, height, width, _ = tex.shape
+    texels = height * width * (6 if len(outer) == 2 else 1)
     if max(height, width) > _LONGEST_SIDE or texels > _MOST_TEXELS:
         raise ValueError(
             f"{function}: `tex` may have sides up to {_LONGEST_SIDE} and {_MOST_TEXELS} texels per image; "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...core import check, dispatch, gpu, native, system_memory
-from ...core.autograd import Primitive
+from ...core.autograd import Primitive, plain_call
 from . import cuda, mipmap, reference
 from .mipmap import MipStack, build_mipmaps
 
@@ -98,6 +98,11 @@ def texture(
     )
 
 
+# Pixels, texture, their derivatives, the bias: see native.ordinary.
+_ORDINARY = "fNHW2 fNhwC|1hwC ?fNHW4 ?fNHW"
+_ORDINARY_CUBE = "fNHW3 fN6hhC|16hhC ?fNHW6 ?fNHW"
+
+
 def lookup(
     tex: Tensor,
     uv: Tensor,
@@ -133,6 +138,19 @@ def lookup(
     if not mipmapped:
         uv_da = mip_level_bias = mip = None
     cube = boundary_mode == "cube"
+    modes = (FILTER_MODES.index(filter_mode), BOUNDARY_MODES.index(boundary_mode))
+    if (
+        backend is None
+        and mip is None
+        and plain_call()
+        and native.ordinary(_ORDINARY_CUBE if cube else _ORDINARY, uv, tex, uv_da, mip_level_bias)
+    ):
+        mipmap.check_size(name, tex)
+        depth = len(mipmap.level_sizes(name, tex, most)) if mipmapped else 0
+        data = mipmap.stack_data(tex, depth) if depth else None
+        return _primitive.eager(
+            tex, uv, uv_da, mip_level_bias, data, *modes, depth, int(circular_gradient), []
+        )[0]
     mipmap.check_texture(name, tex, cube)
     _check_pixels(name, tex, uv, uv_da, mip_level_bias, cube)
 
@@ -174,7 +192,6 @@ def lookup(
         data = check.prepared(stack.data, dtype)
     elif mipmapped and not levels and depth:
         data = mipmap.stack_data(tex, depth)
-    modes = (FILTER_MODES.index(filter_mode), BOUNDARY_MODES.index(boundary_mode))
     return _primitive(tex, uv, uv_da, mip_level_bias, data, *modes, depth, int(circular_gradient), levels)[0]
 
 
@@ -255,13 +272,11 @@ _FORWARD = native.kernels("texture_forward")
 _BACKWARD = native.kernels("texture_backward")
 
 
-def _address(x: Tensor | None) -> int | None:
-    return None if x is None else x.data_ptr()
-
-
 def _table(levels: Sequence[Tensor | None]) -> Tensor | None:
     """Addresses of the levels, 0 for None."""
-    return torch.tensor([_address(x) or 0 for x in levels], dtype=torch.int64) if levels else None
+    if not levels:
+        return None
+    return torch.tensor([0 if x is None else x.data_ptr() for x in levels], dtype=torch.int64)
 
 
 def _query(
@@ -272,27 +287,14 @@ def _query(
     stack: Tensor | None,
     modes: Sequence[int],
     table: Tensor | None,
-) -> tuple[int | None, ...]:
+) -> tuple[Tensor | int | None, ...]:
+    """The fields of a kernel's `Query`."""
     filter_mode, boundary_mode, depth, circular = modes
-    height, width, channels = tex.shape[-3:]
-    return (
-        tex.data_ptr(),
-        uv.data_ptr(),
-        _address(uv_da),
-        _address(bias),
-        _address(stack),
-        _address(table),
-        *uv.shape[:3],
-        tex.shape[0],
-        height,
-        width,
-        channels,
-        depth,
-        filter_mode,
-        boundary_mode,
-        circular,
-        native.threads(),
-    )
+    *pixels, _ = uv.shape
+    images, *_, height, width, channels = tex.shape
+    sizes = *pixels, images, height, width, channels
+    options = depth, filter_mode, boundary_mode, circular, native.threads()
+    return tex, uv, uv_da, bias, stack, table, *sizes, *options
 
 
 def _forward(
@@ -307,15 +309,16 @@ def _forward(
     circular: int,
     levels: Sequence[Tensor],
 ) -> tuple[Tensor]:
-    if gpu.runs_on(tex.device):
+    if gpu.holds(tex):
         modes = filter_mode, boundary_mode, depth, circular
         return (cuda.forward(tex, uv, uv_da, bias, stack, *modes, levels),)
-    pixels = uv.shape[:3]
-    system_memory.require("texture", pixels.numel() * tex.shape[-1] * tex.element_size(), pixels)
-    out = native.empty((*pixels, tex.shape[-1]), tex.dtype)
-    table = _table(levels)
+    images, height, width, _ = uv.shape
+    channels = tex.shape[-1]
+    count = images * height * width * channels
+    system_memory.require("texture", count * tex.element_size(), (images, height, width))
+    out = native.empty_as(tex, images, height, width, channels)
     modes = (filter_mode, boundary_mode, depth, circular)
-    native.call(_FORWARD[tex.dtype], *_query(tex, uv, uv_da, bias, stack, modes, table), out.data_ptr())
+    native.call(_FORWARD[tex.dtype], *_query(tex, uv, uv_da, bias, stack, modes, _table(levels)), out)
     return (out,)
 
 
@@ -329,32 +332,34 @@ def _backward(
     modes, levels = rest[:4], rest[4:]
     (d_out,) = grads
     linear, mixed = modes[0] >= 1, modes[0] == 3
-    if gpu.runs_on(tex.device):
+    if gpu.holds(tex):
         if d_out is None:
             return (None,) * len(needs)
         asked = (needs[0], needs[1] and linear, needs[2] and mixed, needs[3] and mixed, *needs[5:])
         found = cuda.backward(asked, tex, uv, uv_da, bias, stack, modes, levels, d_out)
         return *found[:4], None, *found[4:]
 
-    def gradient(x: Tensor | None, wanted: bool) -> Tensor | None:
-        return native.empty(x.shape, x.dtype) if wanted and x is not None else None
-
-    wanted = sum(x.nbytes for x, need in zip(inputs[:4], needs[:4], strict=True) if need)
+    wanted = 0
+    for x, need in zip(inputs[:4], needs, strict=False):
+        if need:
+            wanted += x.nbytes
     system_memory.require("texture", wanted, uv.shape[:3], "gradients")
-    d_tex, d_uv = gradient(tex, needs[0]), gradient(uv, needs[1] and linear)
-    d_uv_da, d_bias = gradient(uv_da, needs[2] and mixed), gradient(bias, needs[3] and mixed)
-    d_levels = [gradient(x, wanted) for x, wanted in zip(levels, needs[5:], strict=True)]
+    d_tex = native.empty_as(tex) if needs[0] else None
+    d_uv = native.empty_as(uv) if needs[1] and linear else None
+    d_uv_da = native.empty_as(uv_da) if needs[2] and mixed else None
+    d_bias = native.empty_as(bias) if needs[3] and mixed else None
+    d_levels = [native.empty_as(x) if need else None for x, need in zip(levels, needs[5:], strict=True)]
     if d_out is not None:
         table, d_table = _table(levels), _table(d_levels)
         native.call(
             _BACKWARD[tex.dtype],
             *_query(tex, uv, uv_da, bias, stack, modes, table),
-            d_out.data_ptr(),
-            _address(d_tex),
-            _address(d_uv),
-            _address(d_uv_da),
-            _address(d_bias),
-            _address(d_table),
+            d_out,
+            d_tex,
+            d_uv,
+            d_uv_da,
+            d_bias,
+            d_table,
         )
     return d_tex, d_uv, d_uv_da, d_bias, None, *d_levels
 
