@@ -381,9 +381,9 @@ def test_a_device_without_kernels_gets_its_gradient_through_the_cpu(monkeypatch:
     moved: list[object] = []
     monkeypatch.setattr(Elsewhere, "cpu", lambda self: moved.append("cpu") or FULL[None], raising=False)
     monkeypatch.setattr(Tensor, "to", lambda self, where: moved.append(where) or self)
-    got = op._backward((True, *[False] * 11), inputs, (rast, rast_db, rast), grads)
+    got = op._backward((True,), inputs, (rast, rast_db, rast), grads)
     assert moved == ["cpu", torch.device("xpu")]
-    assert len(got) == 12
+    assert len(got) == 1
     assert got[0] is not None
     assert float(got[0].abs().sum()) > 0
 

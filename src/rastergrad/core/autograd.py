@@ -28,7 +28,7 @@ _transforms: Callable[[], Any] = getattr(
 )
 
 Forward = Callable[..., tuple[Tensor, ...]]
-# backward(needs, inputs, outputs, grads) -> one gradient or None per tensor among the inputs; so are `needs`
+# backward(needs, inputs, outputs, grads) -> one gradient or None per differentiable input; so are `needs`
 Backward = Callable[
     [Sequence[bool], Sequence[Any], Sequence[Tensor], Sequence[Tensor | None]], Sequence[Tensor | None]
 ]
@@ -44,16 +44,17 @@ class Primitive:
 
     Args:
         name: of the torch.library operator.
-        inputs: its schema, e.g. "Tensor a, Tensor? b, int n, Tensor[] rest": tensors come first; a `Tensor[]`
-            may only come last.
+        inputs: its schema, e.g. "Tensor a, Tensor? b, Tensor c, int n, Tensor[] rest": tensors come first,
+            those with a gradient before the others; a `Tensor[]`, which has gradients, may only come last.
         forward: takes the inputs, returns a tuple of `outputs` tensors, contiguous and never an alias of an
             input.
-        backward: see `Backward`; gradients are contiguous, of the shape of their input. `grads` may hold
-            None: no gradient arrived.
+        backward: see `Backward`; gradients are contiguous, of the shape of their input. `outputs` are those
+            saved. `grads` may hold None: no gradient arrived.
         shapes: takes the inputs (fake ones), returns what forward would, uncomputed.
         outputs: how many tensors forward returns.
+        differentiable: how many of the tensors at the beginning have a gradient.
         constant_outputs: positions of outputs without gradient.
-        saves_outputs: whether backward looks at the outputs.
+        saved_outputs: how many of the first outputs backward looks at.
     """
 
     def __init__(
@@ -65,14 +66,16 @@ class Primitive:
         shapes: Forward,
         *,
         outputs: int,
+        differentiable: int,
         constant_outputs: Sequence[int] = (),
-        saves_outputs: bool = False,
+        saved_outputs: int = 0,
     ) -> None:
         self.name = name
         self.forward = forward
         self.backward = backward
+        self.differentiable = differentiable
         self.constant_outputs = constant_outputs
-        self.saves_outputs = saves_outputs
+        self.saved_outputs = saved_outputs
         self.outputs = outputs
         kinds = [part.split()[0] for part in inputs.split(", ")]
         self.has_list = kinds[-1] == "Tensor[]"
@@ -86,29 +89,33 @@ class Primitive:
         if torch.compiler.is_compiling():
             result = self._operator(*inputs)
             return (result,) if self.outputs == 1 else result
+        flat = self.flat(inputs)
         if _transforms() or forward_ad._current_level >= 0:
-            return _Transformable.apply(self, *self.flat(inputs))
-        if self._wants_gradient(inputs):
-            return _Eager.apply((self, inputs), *self.tensors(self.flat(inputs)))
-        return self.forward(*inputs)
-
-    def eager(self, *inputs: Any) -> tuple[Tensor, ...]:
-        """The same where `plain_call()` holds and the inputs are ordinary tensors, in less time."""
-        if self._wants_gradient(inputs):
-            return _apply((self, inputs), *inputs[: self.leading])
-        return self.forward(*inputs)
-
-    def _wants_gradient(self, inputs: Sequence[Any]) -> bool:
+            return _Transformable.apply(self, *flat)
         if torch.is_grad_enabled():
-            # Plain loops here and below: a generator inside `any` or `all` takes a microsecond more.
+            # Results depend on all tensors that require a gradient, also on those that will get none.
+            others = [x for x in flat[self.differentiable : self.leading] if _wants_gradient(x)]
+            wanted = self.wanted(flat)
+            if others or any(_wants_gradient(x) for x in wanted):
+                return _Eager.apply((self, inputs, self.outputs), *wanted, *others)
+        return self.forward(*inputs)
+
+    def eager(self, outputs: int, *inputs: Any) -> tuple[Tensor, ...]:
+        """The first outputs of the same, in less time, where `plain_call()` holds, the tensors are ordinary
+        and a list is empty.
+        """
+        if torch.is_grad_enabled():
+            # A plain loop, here and below: a generator inside `any` or `all` takes a microsecond more.
             for x in inputs[: self.leading]:
                 if x is not None and x.requires_grad:
-                    return True
-            if self.has_list:
-                for x in inputs[-1]:
-                    if x.requires_grad:
-                        return True
-        return False
+                    break
+            else:
+                return self.forward(*inputs)[:outputs]
+            for x in inputs[: self.differentiable]:
+                if x is not None and x.requires_grad:
+                    return _apply((self, inputs, outputs), *inputs[: self.differentiable])
+            return self(*inputs)[:outputs]
+        return self.forward(*inputs)[:outputs]
 
     def flat(self, inputs: Sequence[Any]) -> tuple[Any, ...]:
         """The inputs with those of the list one by one, as a Function takes them."""
@@ -118,56 +125,54 @@ class Primitive:
         """The inputs as forward takes them, from a flat sequence."""
         return (*flat[: self.fixed], list(flat[self.fixed :])) if self.has_list else tuple(flat)
 
-    def tensors(self, flat: Sequence[Any]) -> tuple[Any, ...]:
-        """What belongs to tensors in a flat sequence."""
-        return (*flat[: self.leading], *flat[self.fixed :])
+    def wanted(self, flat: Sequence[Any]) -> tuple[Any, ...]:
+        """What belongs to the differentiable inputs in a flat sequence."""
+        return (*flat[: self.differentiable], *flat[self.fixed :])
 
-    def per_input(self, of_tensors: Sequence[Any]) -> tuple[Any, ...]:
-        """A flat sequence with None for what is no tensor: the reverse of `tensors`."""
-        constants = (None,) * (self.fixed - self.leading)
-        return (*of_tensors[: self.leading], *constants, *of_tensors[self.leading :])
+    def per_input(self, wanted: Sequence[Any]) -> tuple[Any, ...]:
+        """A flat sequence with None for inputs that are not differentiable: the reverse of `wanted`."""
+        d = self.differentiable
+        return (*wanted[:d], *[None] * (self.fixed - d), *wanted[d:])
 
 
-def _save(
-    ctx: Any,
-    primitive: Primitive,
-    constants: Sequence[Any],
-    tensors: Sequence[Tensor | None],
-    outputs: tuple[Tensor, ...],
-) -> None:
-    if primitive.constant_outputs:
-        ctx.mark_non_differentiable(*[outputs[i] for i in primitive.constant_outputs])
+def _wants_gradient(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.requires_grad
+
+
+def _save(ctx: Any, primitive: Primitive, flat: Sequence[Any], outputs: tuple[Tensor, ...]) -> None:
+    constant = [outputs[i] for i in primitive.constant_outputs if i < len(outputs)]
+    if constant:
+        ctx.mark_non_differentiable(*constant)
     ctx.set_materialize_grads(False)
-    ctx.kept = primitive, constants
-    if primitive.saves_outputs:
-        ctx.save_for_backward(*tensors, *outputs)
-    else:
-        ctx.save_for_backward(*tensors)
+    leading, fixed = primitive.leading, primitive.fixed
+    ctx.kept = primitive, flat[leading:fixed]
+    ctx.save_for_backward(*flat[:leading], *flat[fixed:], *outputs[: primitive.saved_outputs])
 
 
 def _restore(ctx: Any) -> tuple[Primitive, Sequence[Any], Sequence[Tensor]]:
     primitive, constants = ctx.kept
     saved = ctx.saved_tensors
-    outputs: Sequence[Tensor] = ()
-    if primitive.saves_outputs:
-        saved, outputs = saved[: -primitive.outputs], saved[-primitive.outputs :]
-    leading = primitive.leading
-    return primitive, (*saved[:leading], *constants, *saved[leading:]), outputs
+    leading, inputs = primitive.leading, len(saved) - primitive.saved_outputs
+    return primitive, (*saved[:leading], *constants, *saved[leading:inputs]), saved[inputs:]
 
 
 def _none_arrived(grads: Sequence[Tensor | None]) -> bool:
-    for g in grads:  # noqa: SIM110, see Primitive._wants_gradient
+    for g in grads:  # noqa: SIM110, see Primitive.eager
         if g is not None:
             return False
     return True
 
 
 class _Eager(torch.autograd.Function):
+    """Takes the call, and apart from that the tensors that the graph has to know."""
+
     @staticmethod
-    def forward(ctx: Any, call: tuple[Primitive, Sequence[Any]], *tensors: Any) -> tuple[Tensor, ...]:
-        primitive, inputs = call
-        outputs = primitive.forward(*inputs)
-        _save(ctx, primitive, inputs[primitive.leading : primitive.fixed], tensors, outputs)
+    def forward(
+        ctx: Any, call: tuple[Primitive, Sequence[Any], int], *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        primitive, inputs, count = call
+        outputs = primitive.forward(*inputs)[:count]
+        _save(ctx, primitive, primitive.flat(inputs), outputs)
         return outputs
 
     @staticmethod
@@ -176,14 +181,15 @@ class _Eager(torch.autograd.Function):
         if _none_arrived(grads):
             return (None,) * (1 + len(needs))
         primitive, flat, outputs = _restore(ctx)
+        wanted = primitive.differentiable + len(flat) - primitive.fixed
+        others = (None,) * (len(needs) - wanted)
+        needs = needs[:wanted]
         # create_graph=True: the result must know that it cannot be differentiated again.
         if torch.is_grad_enabled():
             counts = (len(flat), len(outputs))
-            return (
-                None,
-                *_spread(needs, _Backward.apply(primitive, needs, *counts, *flat, *outputs, *grads)),
-            )
-        return (None, *primitive.backward(needs, flat, outputs, _contiguous(grads)))
+            found = _Backward.apply(primitive, needs, *counts, *flat, *outputs, *grads)
+            return (None, *_spread(needs, found), *others)
+        return (None, *primitive.backward(needs, flat, outputs, _contiguous(grads)), *others)
 
 
 # Less what `Function.apply` asks in Python, 1.3 us: `Primitive.eager` is for where that is known.
@@ -198,7 +204,7 @@ class _Transformable(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         primitive, *flat = inputs
-        _save(ctx, primitive, flat[primitive.leading : primitive.fixed], primitive.tensors(flat), output)
+        _save(ctx, primitive, flat, output)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
@@ -206,7 +212,7 @@ class _Transformable(torch.autograd.Function):
         if _none_arrived(grads) or not any(needs):
             return (None,) * (1 + len(needs))
         primitive, flat, outputs = _restore(ctx)
-        needs = primitive.tensors(needs)
+        needs = primitive.wanted(needs)
         result = _Backward.apply(primitive, needs, len(flat), len(outputs), *flat, *outputs, *grads)
         return (None, *primitive.per_input(_spread(needs, result)))
 
@@ -235,7 +241,7 @@ class _Backward(torch.autograd.Function):
         results = primitive.backward(
             needs, flat, rest[inputs : inputs + outputs], _contiguous(rest[inputs + outputs :])
         )
-        return tuple(_compact(needs, primitive.tensors(flat), results))
+        return tuple(_compact(needs, primitive.wanted(flat), results))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -333,23 +339,22 @@ def _register(primitive: Primitive, inputs: str, shapes: Forward) -> Callable[..
 
     def run_backward(*args: Any) -> list[Tensor]:
         *rest, outputs, grads, wanted = args
-        flat, needs = primitive.flat(dense(rest)), primitive.tensors(wanted)
+        flat, needs = primitive.flat(dense(rest)), primitive.wanted(wanted)
         results = primitive.backward(needs, flat, outputs, _contiguous(grads))
-        return _compact(needs, primitive.tensors(flat), results)
+        return _compact(needs, primitive.wanted(flat), results)
 
     def fake_backward(*args: Any) -> list[Tensor]:
         *rest, _, _, needs = args
         flat = primitive.flat(rest)
         return [
             torch.empty_like(x, memory_format=torch.contiguous_format)
-            for x, n in zip(flat, needs, strict=True)
+            for x, n in zip(primitive.wanted(flat), primitive.wanted(needs), strict=True)
             if n
         ]
 
     def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        flat = primitive.flat(inputs)
         outputs = (output,) if primitive.outputs == 1 else output
-        _save(ctx, primitive, flat[primitive.leading : primitive.fixed], primitive.tensors(flat), outputs)
+        _save(ctx, primitive, primitive.flat(inputs), outputs)
 
     def differentiate(ctx: Any, *grads: Tensor | None) -> Any:
         _, flat, outputs = _restore(ctx)
@@ -359,7 +364,7 @@ def _register(primitive: Primitive, inputs: str, shapes: Forward) -> Callable[..
         if _none_arrived(grads) or not any(needs):
             return primitive.nested([None] * len(flat))
         results = backward_operator(*primitive.nested(flat), list(outputs), list(grads), needs)
-        return primitive.nested(_spread(needs, results))
+        return primitive.nested(primitive.per_input(_spread(primitive.wanted(needs), results)))
 
     def mapped(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
         results, dims = _one_by_one(info.batch_size, in_dims, args, lambda *one: primitive(*one))

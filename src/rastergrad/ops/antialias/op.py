@@ -152,8 +152,8 @@ def blend(
     ):
         boost = _boost(pos_gradient_boost)
         if method == "outline":
-            return _outline.eager(color, rast, pos, tri, twins, bounds, boost, intersections)[0]
-        return _pixel_pair.eager(color, rast, pos, tri, twins, bounds, boost, strict)[0]
+            return _outline.eager(1, color, pos, rast, tri, twins, bounds, boost, intersections)[0]
+        return _pixel_pair.eager(1, color, pos, rast, tri, twins, bounds, boost, strict)[0]
     check.floating(name, "color", color, "[N, H, W, C]", (4,))
     check.floating(name, "rast", rast, "[N, H, W, 4]", (4,), last=4)
     check.floating(name, "pos", pos, "[N, V, 4] or [V, 4]", (2, 3), last=4)
@@ -183,9 +183,9 @@ def blend(
         opposites = None if topology is None else _opposites(topology, tri)
         return reference.antialias(color, rast, pos, tri.long(), opposites, pos_gradient_boost=boost)
     if method == "outline":
-        (image,) = _outline(color, rast, pos, tri, twins, bounds, boost, intersections)
+        (image,) = _outline(color, pos, rast, tri, twins, bounds, boost, intersections)
     else:
-        (image,) = _pixel_pair(color, rast, pos, tri, twins, bounds, boost, strict)
+        (image,) = _pixel_pair(color, pos, rast, tri, twins, bounds, boost, strict)
     return image
 
 
@@ -271,8 +271,8 @@ def scene_fields(rast: Tensor, pos: Tensor, tri: Tensor, twins: Tensor) -> tuple
 
 def _pixel_pair_forward(
     color: Tensor,
-    rast: Tensor,
     pos: Tensor,
+    rast: Tensor,
     tri: Tensor,
     twins: Tensor | None,
     bounds: Tensor | None,
@@ -291,8 +291,8 @@ def _pixel_pair_forward(
 
 def _outline_forward(
     color: Tensor,
-    rast: Tensor,
     pos: Tensor,
+    rast: Tensor,
     tri: Tensor,
     twins: Tensor | None,
     bounds: Tensor | None,
@@ -334,23 +334,22 @@ def _run_backward(
     d_image: Tensor | None,
     *options: int,
 ) -> Sequence[Tensor | None]:
-    color, rast, pos, tri, twins, bounds, boost, _ = inputs
-    if d_image is None or not (needs[0] or needs[2]):
-        return (None,) * 6
+    color, pos, rast, tri, twins, bounds, boost, _ = inputs
+    if d_image is None or not any(needs):
+        return None, None
     usable = usable_twins("antialias", pos, tri, twins, bounds, False)
     if gpu.holds(color):
         given = cuda.Scene(rast, pos, tri, usable), color, d_image, boost
-        wanted = needs[0], needs[2]
         if options:
-            d_color, d_pos = cuda.outline_backward(*given, bool(options[0]), *wanted)
+            d_color, d_pos = cuda.outline_backward(*given, bool(options[0]), *needs)
         else:
-            d_color, d_pos = cuda.pixel_pair_backward(*given, *wanted)
-        return d_color, None, d_pos, None, None, None
-    wanted = (color.nbytes if needs[0] else 0) + (pos.nbytes if needs[2] else 0)
+            d_color, d_pos = cuda.pixel_pair_backward(*given, *needs)
+        return d_color, d_pos
+    wanted = (color.nbytes if needs[0] else 0) + (pos.nbytes if needs[1] else 0)
     scene = scene_fields(rast, pos, tri, usable)
     system_memory.require("antialias", wanted, scene[4:7], "gradients")
     d_color = native.empty_as(color) if needs[0] else None
-    d_pos = native.empty_as(pos) if needs[2] else None
+    d_pos = native.empty_as(pos) if needs[1] else None
     native.call(
         kernels[1][color.dtype],
         *scene,
@@ -362,7 +361,7 @@ def _run_backward(
         boost,
         *options,
     )
-    return d_color, None, d_pos, None, None, None
+    return d_color, d_pos
 
 
 # ---- shape-only version -----------------------------------------------------------------------------------
@@ -374,7 +373,7 @@ def _shapes(color: Tensor, *_: Any) -> tuple[Tensor, ...]:
 
 # ---- registration -----------------------------------------------------------------------------------------
 
-_INPUTS = "Tensor color, Tensor rast, Tensor pos, Tensor tri, Tensor? twins, Tensor? bounds, float boost"
+_INPUTS = "Tensor color, Tensor pos, Tensor rast, Tensor tri, Tensor? twins, Tensor? bounds, float boost"
 
 _pixel_pair = Primitive(
     "antialias",
@@ -383,6 +382,7 @@ _pixel_pair = Primitive(
     _pixel_pair_backward,
     _shapes,
     outputs=1,
+    differentiable=2,
 )
 _outline = Primitive(
     "antialias_outline",
@@ -391,4 +391,5 @@ _outline = Primitive(
     _outline_backward,
     _shapes,
     outputs=1,
+    differentiable=2,
 )

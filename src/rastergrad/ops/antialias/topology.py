@@ -226,7 +226,7 @@ def _forward(tri: Tensor) -> tuple[Tensor, ...]:
 def _backward(
     needs: Sequence[bool], inputs: Sequence[Any], outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> Sequence[Tensor | None]:
-    return (None,)
+    return ()
 
 
 def _shapes(tri: Tensor) -> tuple[Tensor, ...]:
@@ -240,5 +240,6 @@ _primitive = Primitive(
     _backward,
     _shapes,
     outputs=2,
+    differentiable=0,
     constant_outputs=(0, 1),
 )

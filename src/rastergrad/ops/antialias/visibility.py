@@ -105,15 +105,15 @@ def _gather_backward(
     color, _, visibility, *_ = inputs
     d_fine, _ = grads
     if d_fine is None or not needs[0]:
-        return (None,) * 5
+        return (None,)
     if gpu.runs_on(color.device):
         scale = visibility.shape[1] // color.shape[1]
-        return cuda.gather_backward(outputs[1], d_fine, color, scale), *[None] * 4
+        return (cuda.gather_backward(outputs[1], d_fine, color, scale),)
     d_color = native.empty(color.shape, color.dtype)
     pointers = (x.data_ptr() for x in (outputs[1], d_fine, d_color))
     sizes = _sizes(color, visibility.shape[1] // color.shape[1])
     native.call(_GATHER_BACKWARD[color.dtype], *pointers, *sizes, native.threads())
-    return d_color, None, None, None, None
+    return (d_color,)
 
 
 def _gather_shapes(color: Tensor, _: Tensor, visibility: Tensor, *__: Any) -> tuple[Tensor, ...]:
@@ -128,8 +128,9 @@ _gather = Primitive(
     _gather_backward,
     _gather_shapes,
     outputs=2,
+    differentiable=1,
     constant_outputs=(1,),
-    saves_outputs=True,
+    saved_outputs=2,
 )
 
 # ---- average ----------------------------------------------------------------------------------------------
@@ -182,4 +183,5 @@ _average = Primitive(
     _average_backward,
     _average_shapes,
     outputs=1,
+    differentiable=1,
 )

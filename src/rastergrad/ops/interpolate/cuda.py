@@ -59,18 +59,18 @@ def backward(
     needs: Sequence[bool],
     attr: Tensor,
     rast: Tensor,
-    tri: Tensor,
     rast_db: Tensor | None,
+    tri: Tensor,
     channels: Sequence[int],
     d_out: Tensor | None,
     d_out_da: Tensor | None,
 ) -> Sequence[Tensor | None]:
-    """One gradient or None per input of the operation."""
+    """One gradient or None per differentiable input of the operation."""
     images, height, width = rast.shape[:3]
     device, dtype = attr.device, attr.dtype
     sums = gpu_sums.Sums(attr.shape, dtype, device) if needs[0] else None
     d_rast = gpu.empty(rast.shape, dtype, device) if needs[1] else None
-    d_rast_db = gpu.empty(rast.shape, dtype, device) if needs[3] and rast_db is not None else None
+    d_rast_db = gpu.empty(rast.shape, dtype, device) if needs[2] and rast_db is not None else None
     rast = gpu.aligned(rast)
     rast_db = None if rast_db is None else gpu.aligned(rast_db)
     table = _table(channels, attr)
@@ -103,4 +103,4 @@ def backward(
             _stride(attr),
             int(by_four),
         )
-    return None if sums is None else sums.total(), d_rast, None, d_rast_db
+    return None if sums is None else sums.total(), d_rast, d_rast_db

@@ -76,7 +76,7 @@ def interpolate(
         and native.ordinary("fNHW4 fVA|1VA|NVA iT3 ?fNHW4", rast, attr, tri, asked_db)
     ):
         channels = _channels(diff_attrs, attr.shape[-1])
-        return _primitive.eager(attr, rast, tri, asked_db if channels else None, channels)
+        return _primitive.eager(2, attr, rast, asked_db if channels else None, tri, channels)
     check.floating(name, "attr", attr, "[V, A], [1, V, A] or [N, V, A]", (2, 3))
     check.floating(name, "rast", rast, "[N, H, W, 4]", (4,), last=4)
     tri = check.triangles(name, "tri", tri)
@@ -102,7 +102,7 @@ def interpolate(
     used_db = None if used_db is None else check.prepared(used_db, dtype)
     if dispatch.resolve(name, backend, device) == "reference":
         return reference.interpolate(attr, rast, tri.long(), used_db, channels or None)
-    return _primitive(attr, rast, tri, used_db, channels)
+    return _primitive(attr, rast, used_db, tri, channels)
 
 
 def _channels(diff_attrs: Any, count: int) -> list[int]:
@@ -149,10 +149,10 @@ def _table(channels: Sequence[int]) -> Tensor | None:
 
 
 def _forward(
-    attr: Tensor, rast: Tensor, tri: Tensor, rast_db: Tensor | None, channels: Sequence[int]
+    attr: Tensor, rast: Tensor, rast_db: Tensor | None, tri: Tensor, channels: Sequence[int]
 ) -> tuple[Tensor, ...]:
     if gpu.holds(attr):
-        return cuda.forward(attr, rast, tri, rast_db, channels)
+        return cuda.forward(attr, rast, rast_db, tri, channels)
     *pixels, _ = rast.shape
     sizes = _sizes(attr, pixels, tri, channels)
     width, derivatives = sizes[3], 2 * len(channels)
@@ -171,16 +171,16 @@ def _forward(
 def _backward(
     needs: Sequence[bool], inputs: Sequence[Any], outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> Sequence[Tensor | None]:
-    attr, rast, tri, rast_db, channels = inputs
+    attr, rast, rast_db, tri, channels = inputs
     d_out, d_out_da = grads
     if gpu.holds(attr):
-        return cuda.backward(needs, attr, rast, tri, rast_db, channels, d_out, d_out_da)
+        return cuda.backward(needs, attr, rast, rast_db, tri, channels, d_out, d_out_da)
     *pixels, _ = rast.shape
-    wanted = (attr.nbytes if needs[0] else 0) + (needs[1] + needs[3]) * rast.nbytes
+    wanted = (attr.nbytes if needs[0] else 0) + (needs[1] + needs[2]) * rast.nbytes
     system_memory.require("interpolate", wanted, pixels, "gradients")
     d_attr = native.empty_as(attr) if needs[0] else None
     d_rast = native.empty_as(rast) if needs[1] else None
-    d_rast_db = native.empty_as(rast_db) if needs[3] else None
+    d_rast_db = native.empty_as(rast_db) if needs[2] else None
     native.call(
         _BACKWARD[attr.dtype],
         attr,
@@ -195,14 +195,14 @@ def _backward(
         d_rast_db,
         *_sizes(attr, pixels, tri, channels),
     )
-    return d_attr, d_rast, None, d_rast_db
+    return d_attr, d_rast, d_rast_db
 
 
 # ---- shape-only version ------------------------------------------------------------------------------------
 
 
 def _shapes(
-    attr: Tensor, rast: Tensor, tri: Tensor, rast_db: Tensor | None, channels: Sequence[int]
+    attr: Tensor, rast: Tensor, rast_db: Tensor | None, tri: Tensor, channels: Sequence[int]
 ) -> tuple[Tensor, ...]:
     pixels = rast.shape[:3]
     return attr.new_empty((*pixels, attr.shape[-1])), attr.new_empty((*pixels, 2 * len(channels)))
@@ -212,9 +212,10 @@ def _shapes(
 
 _primitive = Primitive(
     "interpolate",
-    "Tensor attr, Tensor rast, Tensor tri, Tensor? rast_db, int[] channels",
+    "Tensor attr, Tensor rast, Tensor? rast_db, Tensor tri, int[] channels",
     _forward,
     _backward,
     _shapes,
     outputs=2,
+    differentiable=3,
 )

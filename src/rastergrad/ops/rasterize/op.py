@@ -184,15 +184,15 @@ def draw(
     """
     if (
         backend is None
-        and previous_key is None
+        and not layered
         and plain_call()
         and native.ordinary("fNV4 iT3", pos, tri)
         and type(db_grad) is type(depth_grad) is bool
     ):
         height, width = _size(function, resolution)
-        flags = layered, db_grad, depth_grad, interior_gate
+        flags = False, db_grad, depth_grad, interior_gate
         refuse_as = function if strict else ""
-        return _primitive.eager(pos, tri, None, None, height, width, *flags, refuse_as, "cpu")
+        return *_primitive.eager(2, pos, tri, None, None, height, width, *flags, refuse_as, "cpu"), _NO_KEY
     scene = _checked(
         function,
         pos,
@@ -349,6 +349,9 @@ _FORWARD = native.kernels("rasterize_forward")
 _BACKWARD = native.kernels("rasterize_backward")
 
 
+_NO_KEY = torch.empty(0)
+
+
 def _image_count(pos: Tensor, ranges: Tensor | None) -> int:
     return pos.shape[0] if ranges is None else ranges.shape[0]
 
@@ -379,7 +382,7 @@ def _forward(
     _require_memory(pos, images, height, width, layered)
     rast = native.empty_as(pos, images, height, width, 4)
     rast_db = native.empty_as(pos, images, height, width, 4)
-    key = native.empty((images, height, width) if layered else (0,), torch.float32)
+    key = native.empty((images, height, width), torch.float32) if layered else _NO_KEY
     bad = native.call(
         _FORWARD[pos.dtype],
         pos,
@@ -434,20 +437,20 @@ def _backward(
     needs: Sequence[bool], inputs: Sequence[Any], outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> Sequence[Tensor | None]:
     pos, tri, ranges, _, height, width, _, db_grad, depth_grad, interior_gate, _, _ = inputs
-    d_rast, d_rast_db, _ = grads
+    d_rast, d_rast_db, *_ = grads
     if not db_grad:
         d_rast_db = None
     if gpu.holds(pos):
         if d_rast is None and d_rast_db is None:
-            return pos.new_zeros(pos.shape), None, None, None
+            return (pos.new_zeros(pos.shape),)
         options = ranges is None, depth_grad, interior_gate
-        return cuda.backward(pos, tri, outputs[0], d_rast, d_rast_db, *options), None, None, None
+        return (cuda.backward(pos, tri, outputs[0], d_rast, d_rast_db, *options),)
     if not pos.is_cpu:
         # Drawn with OpenGL on a GPU without kernels.
         inputs = [x.cpu() if isinstance(x, Tensor) else x for x in inputs]
         grads = [None if g is None else g.cpu() for g in grads]
-        (d_pos, *rest) = _backward(needs, inputs, [x.cpu() for x in outputs], grads)
-        return None if d_pos is None else d_pos.to(pos.device), *rest
+        (d_pos,) = _backward(needs, inputs, [x.cpu() for x in outputs], grads)
+        return (None if d_pos is None else d_pos.to(pos.device),)
     images, vertices = _image_count(pos, ranges), pos.shape[-2]
     system_memory.require("rasterize", pos.nbytes, (images, height, width), "gradients")
     d_pos = native.empty_as(pos)
@@ -472,7 +475,7 @@ def _backward(
             int(interior_gate),
             native.threads(),
         )
-    return d_pos, None, None, None
+    return (d_pos,)
 
 
 # ---- shape-only version ------------------------------------------------------------------------------------
@@ -503,6 +506,7 @@ _primitive = Primitive(
     _backward,
     _shapes,
     outputs=3,
+    differentiable=1,
     constant_outputs=(2,),
-    saves_outputs=True,
+    saved_outputs=1,
 )

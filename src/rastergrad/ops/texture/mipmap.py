@@ -202,7 +202,7 @@ def _forward(tex: Tensor, depth: int) -> tuple[Tensor]:
 
 
 def _backward(*_: Any) -> Sequence[Tensor | None]:
-    return (None,)
+    return ()
 
 
 def _shapes(tex: Tensor, depth: int) -> tuple[Tensor]:
@@ -216,5 +216,6 @@ _primitive = Primitive(
     _backward,
     _shapes,
     outputs=1,
+    differentiable=0,
     constant_outputs=(0,),
 )

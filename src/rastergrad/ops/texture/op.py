@@ -148,9 +148,8 @@ def lookup(
         mipmap.check_size(name, tex)
         depth = len(mipmap.level_sizes(name, tex, most)) if mipmapped else 0
         data = mipmap.stack_data(tex, depth) if depth else None
-        return _primitive.eager(
-            tex, uv, uv_da, mip_level_bias, data, *modes, depth, int(circular_gradient), []
-        )[0]
+        options = *modes, depth, int(circular_gradient)
+        return _primitive.eager(1, tex, uv, uv_da, mip_level_bias, data, *options, [])[0]
     mipmap.check_texture(name, tex, cube)
     _check_pixels(name, tex, uv, uv_da, mip_level_bias, cube)
 
@@ -335,20 +334,21 @@ def _backward(
     if gpu.holds(tex):
         if d_out is None:
             return (None,) * len(needs)
-        asked = (needs[0], needs[1] and linear, needs[2] and mixed, needs[3] and mixed, *needs[5:])
+        asked = (needs[0], needs[1] and linear, needs[2] and mixed, needs[3] and mixed, *needs[4:])
         found = cuda.backward(asked, tex, uv, uv_da, bias, stack, modes, levels, d_out)
-        return *found[:4], None, *found[4:]
+        return found
 
+    *pixels, _ = uv.shape
     wanted = 0
     for x, need in zip(inputs[:4], needs, strict=False):
         if need:
             wanted += x.nbytes
-    system_memory.require("texture", wanted, uv.shape[:3], "gradients")
+    system_memory.require("texture", wanted, pixels, "gradients")
     d_tex = native.empty_as(tex) if needs[0] else None
     d_uv = native.empty_as(uv) if needs[1] and linear else None
     d_uv_da = native.empty_as(uv_da) if needs[2] and mixed else None
     d_bias = native.empty_as(bias) if needs[3] and mixed else None
-    d_levels = [native.empty_as(x) if need else None for x, need in zip(levels, needs[5:], strict=True)]
+    d_levels = [native.empty_as(x) if need else None for x, need in zip(levels, needs[4:], strict=True)]
     if d_out is not None:
         table, d_table = _table(levels), _table(d_levels)
         native.call(
@@ -361,7 +361,7 @@ def _backward(
             d_bias,
             d_table,
         )
-    return d_tex, d_uv, d_uv_da, d_bias, None, *d_levels
+    return d_tex, d_uv, d_uv_da, d_bias, *d_levels
 
 
 # ---- shape-only version ------------------------------------------------------------------------------------
@@ -381,4 +381,5 @@ _primitive = Primitive(
     _backward,
     _shapes,
     outputs=1,
+    differentiable=4,
 )
