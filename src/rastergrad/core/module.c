@@ -19,16 +19,16 @@ static PyObject* find(PyObject* self, PyObject* name) {
 static int read_fields(PyObject* const* values, Py_ssize_t count, int64_t* fields) {
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject* value = values[i];
-        if (PyLong_Check(value)) {
-            fields[i] = PyLong_AsLongLong(value);
-            if (fields[i] == -1 && PyErr_Occurred()) return 0;
-        } else if (value == Py_None) {
+        if (value == Py_None) {
             fields[i] = 0;
         } else if (PyFloat_Check(value)) {
             union { double number; int64_t bits; } both = {.number = PyFloat_AsDouble(value)};
             fields[i] = both.bits;
-        } else if (!rg_tensor_address(value, &fields[i])) {
-            return 0;
+        } else if (!PyLong_Check(value) && rg_is_tensor(value)) {
+            if (!rg_tensor_address(value, &fields[i])) return 0;
+        } else {
+            fields[i] = PyLong_AsLongLong(value);
+            if (fields[i] == -1 && PyErr_Occurred()) return 0;
         }
     }
     return 1;

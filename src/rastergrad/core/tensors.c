@@ -42,6 +42,13 @@ PyObject* rg_use_exchange(PyObject* self, PyObject* const* args, Py_ssize_t coun
     return PyBool_FromLong(exchange != NULL);
 }
 
+int rg_is_tensor(PyObject* value) {
+    if (is_plain(value)) return 1;
+    const int found = tensor_type ? PyObject_IsInstance(value, tensor_type) : 0;
+    if (found < 0) PyErr_Clear();
+    return found > 0;
+}
+
 int rg_tensor_address(PyObject* tensor, int64_t* address) {
     DLTensor view;
     if (is_plain(tensor) && exchange->view(tensor, &view) == 0) {

@@ -8,6 +8,8 @@
 #include <Python.h>
 #include <stdint.h>
 
+/* Subclasses count. */
+int rg_is_tensor(PyObject* value);
 /* The address of a tensor's numbers, as a field of a kernel. 0 with a Python error set. */
 int rg_tensor_address(PyObject* tensor, int64_t* address);
 

@@ -100,6 +100,8 @@ def check_texture(function: str, tex: Any, cube: bool) -> None:
 
 def check_size(function: str, tex: Tensor) -> None:
     """Refuse what 32-bit texel numbers cannot address."""
+    if tex.numel() <= _LONGEST_SIDE:
+        return
     *outer, height, width, _ = tex.shape
     texels = height * width * (6 if len(outer) == 2 else 1)
     if max(height, width) > _LONGEST_SIDE or texels > _MOST_TEXELS:

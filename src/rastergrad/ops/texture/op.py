@@ -98,9 +98,10 @@ def texture(
     )
 
 
-# Pixels, texture, their derivatives, the bias: see native.ordinary.
-_ORDINARY = "fNHW2 fNhwC|1hwC ?fNHW4 ?fNHW"
-_ORDINARY_CUBE = "fNHW3 fN6hhC|16hhC ?fNHW6 ?fNHW"
+_FILTER_CHOICES = ("auto", *FILTER_MODES)
+# Coordinates, texture, derivatives of the former, bias, levels: see native.ordinary.
+_ORDINARY = "fNHW2 fNhwC|1hwC ?fNHW4 ?fNHW ?fL"
+_ORDINARY_CUBE = "fNHW3 fN6hhC|16hhC ?fNHW6 ?fNHW ?fL"
 
 
 def lookup(
@@ -121,7 +122,7 @@ def lookup(
     """
     name = "texture"
     if filter_mode != "auto":
-        check.choice(name, "filter_mode", filter_mode, ("auto", *FILTER_MODES))
+        check.choice(name, "filter_mode", filter_mode, _FILTER_CHOICES)
     check.choice(name, "boundary_mode", boundary_mode, BOUNDARY_MODES)
     most = mipmap.limit(name, max_mip_level)
     if filter_mode == "auto":
@@ -139,33 +140,36 @@ def lookup(
         uv_da = mip_level_bias = mip = None
     cube = boundary_mode == "cube"
     modes = (FILTER_MODES.index(filter_mode), BOUNDARY_MODES.index(boundary_mode))
+    stack = mip if isinstance(mip, MipStack) else None
+    data = None if stack is None else stack.data
     if (
         backend is None
-        and mip is None
+        and (mip is None or data is not None)
         and plain_call()
-        and native.ordinary(_ORDINARY_CUBE if cube else _ORDINARY, uv, tex, uv_da, mip_level_bias)
+        and native.ordinary(_ORDINARY_CUBE if cube else _ORDINARY, uv, tex, uv_da, mip_level_bias, data)
     ):
         mipmap.check_size(name, tex)
-        depth = len(mipmap.level_sizes(name, tex, most)) if mipmapped else 0
-        data = mipmap.stack_data(tex, depth) if depth else None
+        depth = 0
+        if stack is not None:
+            depth = _checked_stack(name, stack, tex, cube).depth
+        elif mipmapped:
+            depth = len(mipmap.level_sizes(name, tex, most))
+            data = mipmap.stack_data(tex, depth) if depth else None
         options = *modes, depth, int(circular_gradient)
         return _primitive.eager(1, tex, uv, uv_da, mip_level_bias, data, *options, [])[0]
     mipmap.check_texture(name, tex, cube)
     _check_pixels(name, tex, uv, uv_da, mip_level_bias, cube)
 
     levels: list[Tensor] = []
-    stack: MipStack | None = None
     depth = 0
-    if isinstance(mip, MipStack):
-        stack = _checked_stack(name, mip, tex, cube)
-        depth = stack.depth
+    if stack is not None:
+        depth = _checked_stack(name, stack, tex, cube).depth
     elif mip is not None:
         levels = _checked_levels(name, mip, tex)
         depth = len(levels)
     elif mipmapped:
         depth = len(mipmap.level_sizes(name, tex, most))
     named = {f"mip[{k}]": level for k, level in enumerate(levels)}
-    data = None if stack is None else stack.data
     device = check.same_device(
         name, tex=tex, uv=uv, uv_da=uv_da, mip_level_bias=mip_level_bias, mip=data, **named
     )
@@ -187,8 +191,8 @@ def lookup(
             max_mip_level=depth if mip is None and mipmapped else None,
             circular_gradient=circular_gradient,
         )
-    if stack is not None:
-        data = check.prepared(stack.data, dtype)
+    if data is not None:
+        data = check.prepared(data, dtype)
     elif mipmapped and not levels and depth:
         data = mipmap.stack_data(tex, depth)
     return _primitive(tex, uv, uv_da, mip_level_bias, data, *modes, depth, int(circular_gradient), levels)[0]
@@ -289,11 +293,10 @@ def _query(
 ) -> tuple[Tensor | int | None, ...]:
     """The fields of a kernel's `Query`."""
     filter_mode, boundary_mode, depth, circular = modes
-    *pixels, _ = uv.shape
-    images, *_, height, width, channels = tex.shape
-    sizes = *pixels, images, height, width, channels
-    options = depth, filter_mode, boundary_mode, circular, native.threads()
-    return tex, uv, uv_da, bias, stack, table, *sizes, *options
+    images, rows, columns, _ = uv.shape
+    textures, *_, height, width, channels = tex.shape
+    sizes = images, rows, columns, textures, height, width, channels, depth
+    return tex, uv, uv_da, bias, stack, table, *sizes, filter_mode, boundary_mode, circular, native.threads()
 
 
 def _forward(
@@ -339,16 +342,15 @@ def _backward(
         return found
 
     *pixels, _ = uv.shape
-    wanted = 0
-    for x, need in zip(inputs[:4], needs, strict=False):
-        if need:
-            wanted += x.nbytes
+    wanted = sum([x.nbytes for x, need in zip(inputs[:4], needs, strict=False) if need])
     system_memory.require("texture", wanted, pixels, "gradients")
     d_tex = native.empty_as(tex) if needs[0] else None
     d_uv = native.empty_as(uv) if needs[1] and linear else None
     d_uv_da = native.empty_as(uv_da) if needs[2] and mixed else None
     d_bias = native.empty_as(bias) if needs[3] and mixed else None
-    d_levels = [native.empty_as(x) if need else None for x, need in zip(levels, needs[4:], strict=True)]
+    d_levels: list[Tensor | None] = []
+    for x, need in zip(levels, needs[4:], strict=True):
+        d_levels.append(native.empty_as(x) if need else None)
     if d_out is not None:
         table, d_table = _table(levels), _table(d_levels)
         native.call(
