@@ -107,7 +107,7 @@ def beyond_kernels_ms(call: Callable[[], object], calls: int = CALLS) -> float:
     inside: list[int] = []
     original = native.call
 
-    def timed(kernel: int, /, *fields: int | float | None) -> int:
+    def timed(kernel: int, /, *fields: Tensor | int | float | None) -> int:
         start = time.perf_counter_ns()
         answer = original(kernel, *fields)
         inside[-1] += time.perf_counter_ns() - start

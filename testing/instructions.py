@@ -19,11 +19,12 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 import rastergrad as rg
 from rastergrad.core import _native, native
@@ -149,8 +150,9 @@ def record(cases: Iterator[tuple[str, Callable[[], object]]]) -> list[Call]:
     original, threads = native.call, torch.get_num_threads()
     torch.set_num_threads(1)
 
-    def recording(kernel: int, /, *fields: int | float | None) -> int:
-        calls.append(_call(label, _name(kernel), fields))
+    def recording(kernel: int, /, *fields: Tensor | int | float | None) -> int:
+        plain = [x.data_ptr() if isinstance(x, Tensor) else x for x in fields]
+        calls.append(_call(label, _name(kernel), plain))
         return original(kernel, *fields)
 
     try:
@@ -173,7 +175,7 @@ def _name(kernel: int) -> str:
     return name(kernel).decode()
 
 
-def _call(label: str, kernel: str, fields: tuple[int | float | None, ...]) -> Call:
+def _call(label: str, kernel: str, fields: Sequence[int | float | None]) -> Call:
     """A field is a pointer if it points into a tensor that is alive; sizes and flags are far below."""
     starts = {s.data_ptr(): s for s in _live_storages() if s.nbytes()}
     blocks: dict[int, int] = {}

@@ -14,7 +14,9 @@ import rastergrad as rg
 from rastergrad.core import autograd, native
 from testing.closeness import assert_values_close
 
-POS = torch.tensor([[[-0.9, -0.8, 0.1, 1.0], [0.8, -0.7, 0.2, 1.1], [-0.3, 0.9, 0.3, 0.9], [0.7, 0.8, 0.2, 1.0]]])
+POS = torch.tensor(
+    [[[-0.9, -0.8, 0.1, 1.0], [0.8, -0.7, 0.2, 1.1], [-0.3, 0.9, 0.3, 0.9], [0.7, 0.8, 0.2, 1.0]]]
+)
 TRI = torch.tensor([[0, 1, 2], [2, 1, 3]], dtype=torch.int32)
 RAST, RAST_DB = rg.rasterize(POS, TRI, (6, 8))
 ATTR = torch.rand(1, 4, 3, generator=torch.Generator().manual_seed(1))
@@ -81,7 +83,7 @@ UNUSUAL: dict[str, Callable[[Tensor], Any]] = {
     "two images": lambda x: torch.cat([x, x]),
     "None": lambda x: None,
     "a list": lambda x: x.tolist(),
-    "a negative view": lambda x: torch._neg_view(x),
+    "a negative view": lambda x: x._neg_view(),
 }
 
 
@@ -152,7 +154,17 @@ def test_both_doors_agree_on_what_is_unusual(name: str, what: str) -> None:
 
 @pytest.mark.parametrize(
     "tri",
-    [TRI.long(), strided(TRI), TRI.float(), TRI[:0], TRI[0], TRI + 2, TRI - 1, None, TRI.as_subclass(Subclass)],
+    [
+        TRI.long(),
+        strided(TRI),
+        TRI.float(),
+        TRI[:0],
+        TRI[0],
+        TRI + 2,
+        TRI - 1,
+        None,
+        TRI.as_subclass(Subclass),
+    ],
     ids=["int64", "strided", "float", "empty", "1-dimensional", "too large", "negative", "None", "subclass"],
 )
 @pytest.mark.parametrize("name", [n for n in CALLS if not n.startswith("texture")])
@@ -349,7 +361,9 @@ def test_wrong_use_raises_and_does_not_crash(exchange: bool) -> None:
             native.ordinary(*args)  # type: ignore[arg-type]
     for pattern in ("", "x", "fNHW4", "??f"):
         with pytest.raises(ValueError, match="no word for tensor"):
-            native.ordinary(pattern, RAST, RAST) if exchange or pattern != "fNHW4" else native.ordinary("", RAST)
+            native.ordinary(pattern, RAST, RAST) if exchange or pattern != "fNHW4" else native.ordinary(
+                "", RAST
+            )
     with pytest.raises(TypeError):
         native.empty_as()  # type: ignore[call-arg]
     with pytest.raises(TypeError):

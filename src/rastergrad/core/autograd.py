@@ -35,7 +35,7 @@ Backward = Callable[
 
 
 def plain_call() -> bool:
-    """Whether nobody listens to this call: no compiler traces it, no transform of functorch, no forward mode."""
+    """Whether nobody listens: no compiler traces this call, no functorch, no forward mode."""
     return not (torch.compiler.is_compiling() or _transforms() or forward_ad._current_level >= 0)
 
 
@@ -191,7 +191,8 @@ class _Eager(torch.autograd.Function):
 
 
 # Less what `Function.apply` asks in Python, 1.3 us: `Primitive.eager` is for where that is known.
-_apply: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, _Eager).apply
+_base: Any = super(torch.autograd.Function, _Eager)
+_apply: Callable[..., tuple[Tensor, ...]] = _base.apply
 # The same on the way back, 0.7 us: a node of the graph looks up in Python which function it is to call.
 _node: Any = getattr(_Eager, "_backward_cls", None)
 if _node is not None:
@@ -280,9 +281,7 @@ class _Backward(torch.autograd.Function):
         )
 
 
-def _compact(
-    needs: Sequence[bool], tensors: Sequence[Any], results: Sequence[Tensor | None]
-) -> list[Tensor]:
+def _compact(needs: Sequence[bool], tensors: Sequence[Any], results: Sequence[Tensor | None]) -> list[Tensor]:
     """The wanted gradients only; where the operation has none, as a nearest lookup for its coordinates,
     zeros.
     """

@@ -98,7 +98,7 @@ def outline_counts(
     if on_gpu:
         return OutlineCounts(*cuda.outline_counts(cuda.Scene(rast, pos, tri, twins), intersections))
     counts = torch.zeros(7, dtype=torch.int64)
-    fields = scene_fields(rast, pos, tri, twins)
+    fields = scene_fields(rast.shape[:3], rast, pos, tri, twins)
     if native.call(_COUNTS[dtype], *fields, int(intersections), counts) >= 0:
         refuse_indices(name, tri, pos.shape[-2])
     return OutlineCounts(*check.numbers(counts))

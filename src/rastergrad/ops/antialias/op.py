@@ -261,12 +261,13 @@ def usable_twins(
     return built(tri, vertices)[0]
 
 
-def scene_fields(rast: Tensor, pos: Tensor, tri: Tensor, twins: Tensor) -> tuple[Tensor | int, ...]:
+def scene_fields(
+    pixels: Sequence[int], rast: Tensor, pos: Tensor, tri: Tensor, twins: Tensor
+) -> tuple[Tensor | int, ...]:
     """The fields of a kernel's `Scene`."""
-    images, height, width, _ = rast.shape
     *outer, vertices, _ = pos.shape
-    sizes = images, height, width, vertices, tri.shape[0], 4 * vertices if outer else 0
-    return rast, pos, tri, twins, *sizes, native.threads()
+    stride = 4 * vertices if outer else 0
+    return rast, pos, tri, twins, *pixels, vertices, tri.shape[0], stride, native.threads()
 
 
 def _pixel_pair_forward(
@@ -282,8 +283,9 @@ def _pixel_pair_forward(
     usable = usable_twins("antialias", pos, tri, twins, bounds, strict)
     if gpu.holds(color):
         return (cuda.pixel_pair(cuda.Scene(rast, pos, tri, usable), color),)
-    scene = scene_fields(rast, pos, tri, usable)
-    system_memory.require("antialias", color.nbytes, scene[4:7])
+    *pixels, _ = rast.shape
+    scene = scene_fields(pixels, rast, pos, tri, usable)
+    system_memory.require("antialias", color.nbytes, pixels)
     image = native.empty_as(color)
     native.call(_PIXEL_PAIR[0][color.dtype], *scene, color, image, color.shape[-1])
     return (image,)
@@ -302,8 +304,9 @@ def _outline_forward(
     usable = usable_twins("antialias", pos, tri, twins, bounds, True)
     if gpu.holds(color):
         return (cuda.outline(cuda.Scene(rast, pos, tri, usable), color, intersections),)
-    scene = scene_fields(rast, pos, tri, usable)
-    system_memory.require("antialias", color.nbytes, scene[4:7])
+    *pixels, _ = rast.shape
+    scene = scene_fields(pixels, rast, pos, tri, usable)
+    system_memory.require("antialias", color.nbytes, pixels)
     image = native.empty_as(color)
     options = color.shape[-1], int(intersections)
     bad = native.call(_OUTLINE[0][color.dtype], *scene, color, image, *options)
@@ -346,8 +349,9 @@ def _run_backward(
             d_color, d_pos = cuda.pixel_pair_backward(*given, *needs)
         return d_color, d_pos
     wanted = (color.nbytes if needs[0] else 0) + (pos.nbytes if needs[1] else 0)
-    scene = scene_fields(rast, pos, tri, usable)
-    system_memory.require("antialias", wanted, scene[4:7], "gradients")
+    *pixels, _ = rast.shape
+    scene = scene_fields(pixels, rast, pos, tri, usable)
+    system_memory.require("antialias", wanted, pixels, "gradients")
     d_color = native.empty_as(color) if needs[0] else None
     d_pos = native.empty_as(pos) if needs[1] else None
     native.call(

@@ -25,7 +25,7 @@ def _stride(attr: Tensor) -> int:
 
 
 def forward(
-    attr: Tensor, rast: Tensor, tri: Tensor, rast_db: Tensor | None, channels: Sequence[int]
+    attr: Tensor, rast: Tensor, rast_db: Tensor | None, tri: Tensor, channels: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """`out` and `out_da`."""
     images, height, width = rast.shape[:3]

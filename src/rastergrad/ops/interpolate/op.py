@@ -76,7 +76,9 @@ def interpolate(
         and native.ordinary("fNHW4 fVA|1VA|NVA iT3 ?fNHW4", rast, attr, tri, asked_db)
     ):
         channels = _channels(diff_attrs, attr.shape[-1])
-        return _primitive.eager(2, attr, rast, asked_db if channels else None, tri, channels)
+        used_db = asked_db if channels else None
+        out, out_da = _primitive.eager(2, attr, rast, used_db, tri, channels)
+        return out, out_da
     check.floating(name, "attr", attr, "[V, A], [1, V, A] or [N, V, A]", (2, 3))
     check.floating(name, "rast", rast, "[N, H, W, 4]", (4,), last=4)
     tri = check.triangles(name, "tri", tri)
@@ -102,7 +104,8 @@ def interpolate(
     used_db = None if used_db is None else check.prepared(used_db, dtype)
     if dispatch.resolve(name, backend, device) == "reference":
         return reference.interpolate(attr, rast, tri.long(), used_db, channels or None)
-    return _primitive(attr, rast, used_db, tri, channels)
+    out, out_da = _primitive(attr, rast, used_db, tri, channels)
+    return out, out_da
 
 
 def _channels(diff_attrs: Any, count: int) -> list[int]:
