@@ -53,8 +53,8 @@ def kernels(name: str) -> dict[torch.dtype, int]:
 
 
 def use_exchange(wanted: bool = True) -> bool:
-    """Whether native code reads and makes tensors through torch's own table of C functions (torch >= 2.10),
-    or asks Python. The former takes a tenth of the time and gives the same.
+    """Whether native code reads and makes tensors through torch's own table of C functions, which older ones
+    do not have, or asks Python. The former takes a tenth of the time and gives the same.
     """
     global _exchanges
     table: Any = getattr(Tensor, "__dlpack_c_exchange_api__", None) if wanted else None

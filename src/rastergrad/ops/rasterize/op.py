@@ -436,7 +436,7 @@ def _draw_with_opengl(
 def _backward(
     needs: Sequence[bool], inputs: Sequence[Any], outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> Sequence[Tensor | None]:
-    pos, tri, ranges, _, height, width, _, db_grad, depth_grad, interior_gate, _, _ = inputs
+    pos, tri, ranges, _, height, width, _, db_grad, depth_grad, interior_gate, _, backend = inputs
     d_rast, d_rast_db, *_ = grads
     if not db_grad:
         d_rast_db = None
@@ -445,7 +445,7 @@ def _backward(
             return (pos.new_zeros(pos.shape),)
         options = ranges is None, depth_grad, interior_gate
         return (cuda.backward(pos, tri, outputs[0], d_rast, d_rast_db, *options),)
-    if not pos.is_cpu:
+    if backend == "opengl" and pos.device.type != "cpu":
         # Drawn with OpenGL on a GPU without kernels.
         inputs = [x.cpu() if isinstance(x, Tensor) else x for x in inputs]
         grads = [None if g is None else g.cpu() for g in grads]
