@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
-   The limited-API module: integers and floats in, an integer out. One wheel serves every Python from 3.10. */
+   The limited-API module: integers, floats and tensors in, an integer out. One wheel serves every Python from 3.10. */
 #include "tensors.h"
 
 #include "c_api.h"

@@ -349,7 +349,7 @@ _FORWARD = native.kernels("rasterize_forward")
 _BACKWARD = native.kernels("rasterize_backward")
 
 
-_NO_KEY = torch.empty(0)
+_NO_KEY = torch.empty(0, dtype=torch.float32, device="cpu")
 
 
 def _image_count(pos: Tensor, ranges: Tensor | None) -> int:
