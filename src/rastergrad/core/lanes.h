@@ -96,6 +96,7 @@ template <class T> struct Lanes {
 #undef RG_COMPARE
     friend RG_FN Lanes operator-(Lanes a) { for (int q = 0; q < kParts; q++) a.p[q] = -a.p[q]; return a; }
     friend RG_FN Lanes operator~(Lanes a) { for (int q = 0; q < kParts; q++) a.p[q] = ~a.p[q]; return a; }
+    friend RG_FN Lanes operator<<(Lanes a, Lanes b) { for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] << b.p[q]; return a; }
     friend RG_FN Lanes operator<<(Lanes a, int s) { for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] << s; return a; }
     friend RG_FN Lanes operator>>(Lanes a, int s) { for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] >> s; return a; }
     friend RG_FN Lanes operator>>(Lanes a, Lanes b) { for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] >> b.p[q]; return a; }
@@ -194,6 +195,19 @@ template <class To, class From> RG_FN Lanes<To> convert(Lanes<From> a) {
     }
     return r;
 }
+
+// Whole numbers of 64 bits.
+RG_FN Lanes<int64_t> widened(Lanes<int32_t> a) {
+    typedef int32_t Half __attribute__((vector_size(RG_VECTOR_BYTES / 2)));
+    Lanes<int64_t> r;
+    for (int q = 0; q < Lanes<int64_t>::kParts; q++) {
+        Half half;
+        memcpy(&half, reinterpret_cast<const char*>(&a.p[q / 2]) + q % 2 * sizeof half, sizeof half);
+        r.p[q] = __builtin_convertvector(half, Lanes<int64_t>::Part);
+    }
+    return r;
+}
+RG_FN Lanes<int64_t> widened(Lanes<int64_t> a) { return a; }
 
 // One bit per lane: lane 0 is bit 0.
 RG_FN unsigned mask_bits(Lanes<int32_t> m) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Four neighbouring numbers in memory: the channels of one pixel, or one vertex; and the turn from 16 such rows to 4 Lanes and back.
 #pragma once
-#include "lanes.h"
+#include "stream.h"
 
 RG_BEGIN
 
@@ -65,6 +65,28 @@ RG_FN Quad<double> sum_of_quads(Lanes<double> a) {
     return (Quad<double>::load(at) + Quad<double>::load(at + 8)) + (Quad<double>::load(at + 4) + Quad<double>::load(at + 12));
 }
 template <class T> RG_FN Quad<T> sum_of_quads(Quad<T> a) { return a; }
+
+// Keeps the first kCount channels of four pixels and makes the rest zero, whatever they hold.
+template <int kCount, class T> RG_FN Lanes<T> first_channels(Lanes<T> a) {
+    constexpr int w = Lanes<T>::kWidth;
+    if constexpr (w >= 4) {
+        typename Lanes<typename Lanes<T>::Integer>::Part from;
+        for (int i = 0; i < w; i++) from[i] = i % 4 < kCount ? i : w + i;
+        for (int q = 0; q < Lanes<T>::kParts; q++) a.p[q] = shuffled(a.p[q], typename Lanes<T>::Part{}, from);
+    } else {
+        for (int l = 0; l < kLanes; l++)
+            if (l % 4 >= kCount) a.set(l, T(0));
+    }
+    return a;
+}
+template <class T> RG_FN Lanes<T> first_channels(Lanes<T> a, int64_t count) {
+    switch (count) {
+        case 1: return first_channels<1>(a);
+        case 2: return first_channels<2>(a);
+        case 3: return first_channels<3>(a);
+        default: return a;
+    }
+}
 
 // The first `count` channels to memory.
 template <class T> RG_FN void store_some(Quad<T> x, T* to, int64_t count) {
@@ -220,6 +242,30 @@ template <class T> RG_FN void store_threes(Lanes<T> a, T* to) {
         }
     }
 }
+// Sixteen pixels of three channels from four times four of four, one behind the other; past the caches if asked for.
+template <class T> RG_FN void store_sixteen_threes(const Lanes<T> (&x)[4], bool stream, T* to) {
+#if RG_VECTOR_BYTES == 64
+    if constexpr (sizeof(T) == 4) {
+        const __m512i i0 = _mm512_setr_epi32(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 16, 17, 18, 20);
+        const __m512i i1 = _mm512_setr_epi32(5, 6, 8, 9, 10, 12, 13, 14, 16, 17, 18, 20, 21, 22, 24, 25);
+        const __m512i i2 = _mm512_setr_epi32(10, 12, 13, 14, 16, 17, 18, 20, 21, 22, 24, 25, 26, 28, 29, 30);
+        const __m512 line[3] = {_mm512_permutex2var_ps((__m512)x[0].p[0], i0, (__m512)x[1].p[0]), _mm512_permutex2var_ps((__m512)x[1].p[0], i1, (__m512)x[2].p[0]),
+                                _mm512_permutex2var_ps((__m512)x[2].p[0], i2, (__m512)x[3].p[0])};
+#if !defined(RASTERGRAD_SANITIZE)
+        if (stream && reinterpret_cast<uintptr_t>(to) % 64 == 0) {
+            for (int k = 0; k < 3; k++) _mm512_stream_ps(to + 16 * k, line[k]);
+            return;
+        }
+#endif
+        for (int k = 0; k < 3; k++) _mm512_storeu_ps(to + 16 * k, line[k]);
+        return;
+    }
+#endif
+    alignas(64) T rows[kLanes * 3 + 4];
+    for (int k = 0; k < 4; k++) store_threes(x[k], rows + 12 * k);
+    if (stream) stream_bytes(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(rows), sizeof(T) * kLanes * 3);
+    else memcpy(to, rows, sizeof(T) * kLanes * 3);
+}
 template <class T> RG_FN Quad<T> quad_of(const Lanes<T>& a, int r) {
 #if defined(__SSE2__)
     if constexpr (sizeof(T) == 4) {
@@ -231,6 +277,31 @@ template <class T> RG_FN Quad<T> quad_of(const Lanes<T>& a, int r) {
     alignas(64) T rows[kLanes];
     a.store(rows);
     return Quad<T>::load(rows + 4 * r);
+}
+
+// Of each of four rows the first kCount numbers, and the kCount behind them, as four pixels of four channels; the fourth of three is zero.
+// Eight numbers of each row must be readable.
+template <int kCount, class T> RG_FN void join_neighbours(const T* r0, const T* r1, const T* r2, const T* r3, Lanes<T>& first, Lanes<T>& second) {
+    static_assert(kCount == 3 || kCount == 4, "three or four channels");
+#if RG_VECTOR_BYTES == 64
+    if constexpr (sizeof(T) == 4) {
+        constexpr int k = kCount;
+        const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+        const __m512i high = _mm512_setr_epi32(k, k + 1, k + 2, 7, 8 + k, 9 + k, 10 + k, 15, 16 + k, 17 + k, 18 + k, 23, 24 + k, 25 + k, 26 + k, 31);
+        const __m512 a = _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(r0)), _mm256_loadu_ps(r1), 1);
+        const __m512 b = _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(r2)), _mm256_loadu_ps(r3), 1);
+        constexpr __mmask16 kExisting = kCount == 4 ? 0xffff : 0x7777;
+        first.p[0] = (typename Lanes<T>::Part)_mm512_maskz_permutex2var_ps(kExisting, a, low, b);
+        second.p[0] = (typename Lanes<T>::Part)_mm512_maskz_permutex2var_ps(kExisting, a, high, b);
+        return;
+    }
+#endif
+    first = join_quads(Quad<T>::load(r0), Quad<T>::load(r1), Quad<T>::load(r2), Quad<T>::load(r3));
+    second = join_quads(Quad<T>::load(r0 + kCount), Quad<T>::load(r1 + kCount), Quad<T>::load(r2 + kCount), Quad<T>::load(r3 + kCount));
+    if constexpr (kCount == 3) {
+        first = first_channels<3>(first);
+        second = first_channels<3>(second);
+    }
 }
 
 // rows(l) points to the four numbers of lane l.

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
-// Gradients: a first pass over pixels for those of coordinates and levels, which also notes who looks at which texels; a second one over
-// bands of texels (cpu_bands.h).
+// Gradients: a first pass over pixels for those of coordinates and levels, which also sums those of texels in squares (cpu_windows.h); a
+// second one over bands of texels, which puts the squares together and adds what fitted none (cpu_bands.h).
 #include "cpu_bands.h"
 #include "cpu_points.h"
+#include "cpu_windows.h"
 #include "threads.h"
 
 RG_BEGIN
 namespace {
 
-constexpr int64_t kStrip = 16384;     // pixels per list at least, in whole rows of blocks, unless there would be too many lists
-constexpr int64_t kMostStrips = 512;  // per image
+constexpr int64_t kStripColumns = 512;  // at least, unless an image is narrower or there would be too many lists
+constexpr int64_t kMostStrips = 512;    // per image
+constexpr int64_t kStreamPixels = int64_t(1) << 18;  // gradients of more pixels do not stay in the caches
 
 // ---- first pass: pixels ---------------------------------------------------------------------------------------------------------
 
@@ -33,16 +35,26 @@ template <class T, int kChannels> RG_FN unsigned active_lanes(const T* d_out, in
     return active;
 }
 
-// Upstream gradient times slopes, four channels of four pixels at a time: pixels k, 4 + k, 8 + k and 12 + k, so that the sums over
-// channels come out in order.
+// Upstream gradient times differences of texels, four channels of four pixels at a time: pixels k, 4 + k, 8 + k and 12 + k, so that the
+// sums over channels come out in order.
 template <class T> struct Products {
-    Lanes<T> slope_s[4], slope_t[4], coarser_s[4], coarser_t[4], step[4];
+    Lanes<T> top[4], bottom[4], side[4], coarser_top[4], coarser_bottom[4], coarser_side[4], step[4];
     RG_FN void clear() {
-        for (Lanes<T>* row : {slope_s, slope_t, coarser_s, coarser_t, step})
+        for (Lanes<T>* row : {top, bottom, side, coarser_top, coarser_bottom, coarser_side, step})
             for (int k = 0; k < 4; k++) row[k] = Lanes<T>(T(0));
     }
-    RG_FN PointSums<T> sums() const {
-        return {sums_of_channels(slope_s), sums_of_channels(slope_t), sums_of_channels(coarser_s), sums_of_channels(coarser_t), sums_of_channels(step)};
+    RG_FN PointSums<T> sums(bool mixed, const Group<T>& g) const {
+        using F = Lanes<T>;
+        const F a = F::load(g.cells.a), b = F::load(g.cells.b);
+        const Rises<F> r = {sums_of_channels(top), sums_of_channels(bottom), sums_of_channels(side)};
+        PointSums<T> sums = {slope_s(r, b), slope_t(r, a), F(T(0)), F(T(0)), F(T(0))};
+        if (!mixed) return sums;
+        const F ca = F::load(g.coarser.a), cb = F::load(g.coarser.b);
+        const Rises<F> c = {sums_of_channels(coarser_top), sums_of_channels(coarser_bottom), sums_of_channels(coarser_side)};
+        sums.coarser_s = slope_s(c, cb);
+        sums.coarser_t = slope_t(c, ca);
+        sums.step = sums_of_channels(step) + (rise(c, ca, cb) - rise(r, a, b));
+        return sums;
     }
 };
 
@@ -50,78 +62,76 @@ template <class T> struct Pixels {
     const View<T>* views;
     const T *d_out, *d_out_end;
     int64_t channels;
-    Lanes<Index<T>> last;  // mask of the channels that exist among the last four
     bool mipmapped, mixed;
 };
-template <int k, class T> RG_FN Cell<Lanes<T>> four_cells(const T* const (&from)[4], const Cells<T>& cells, int64_t channels) {
-    const auto corner = [&](int which) {
-        const Index<T>* texel = cells.texel[which];
-        return join_quads(Quad<T>::load(from[0] + int64_t(texel[k]) * channels), Quad<T>::load(from[1] + int64_t(texel[4 + k]) * channels),
-                          Quad<T>::load(from[2] + int64_t(texel[8 + k]) * channels), Quad<T>::load(from[3] + int64_t(texel[12 + k]) * channels));
-    };
-    return {corner(0), corner(1), corner(2), corner(3)};
+template <class F> RG_FN Rises<F> operator+(Rises<F> x, Rises<F> y) { return {x.top + y.top, x.bottom + y.bottom, x.side + y.side}; }
+template <int k, int kChannels, class T>
+RG_FN Cell<Lanes<T>> four_own_cells(const Pixels<T>& p, const int32_t* level, const Cells<T>& cells, const CellRows<T>& rows, int64_t channels, int64_t c) {
+    if constexpr (kNeighbours<kChannels>) return neighbour_cells<kChannels>(rows, k, 4);
+    const Cell<Lanes<T>> x = four_cells(p.views, level, cells, k, 4, channels, c);
+    const int64_t left = channels - c;
+    if (left >= 4) return x;
+    return {first_channels(x.t00, left), first_channels(x.t10, left), first_channels(x.t01, left), first_channels(x.t11, left)};
 }
-template <int k, class T> RG_FN void four_products(const Pixels<T>& p, const Group<T>& g, int64_t first, Products<T>& products) {
+template <int k, int kChannels, class T> RG_FN void four_products(const Pixels<T>& p, const Slot<T>& slot, int64_t first, Products<T>& products) {
     using F = Lanes<T>;
-    const F a = spread_each<k>(F::load(g.cells.a)), b = spread_each<k>(F::load(g.cells.b));
-    F s(T(0)), t(T(0)), cs(T(0)), ct(T(0)), step(T(0));
-    for (int64_t c = 0; c < p.channels; c += 4) {
-        const T* d_pixel = p.d_out + (first + k) * p.channels + c;
-        const int64_t left = p.channels - c, apart = 4 * p.channels;
-        const F d = join_quads(load_before(d_pixel, left, p.d_out_end), load_before(d_pixel + apart, left, p.d_out_end),
-                               load_before(d_pixel + 2 * apart, left, p.d_out_end), load_before(d_pixel + 3 * apart, left, p.d_out_end));
-        // What lies behind a pixel's channels is its neighbour's, and must not get into the sums even as zero times infinity.
-        const auto mine = [&](F x) { return left >= 4 ? x : bits_as<T>(bits_as<Index<T>>(x) & p.last); };
-        const T* from[4];
-        for (int r = 0; r < 4; r++) from[r] = p.views[p.mipmapped ? g.heights.low[4 * r + k] : 0].texels + c;
-        const Cell<F> fine = four_cells<k>(from, g.cells, p.channels);
-        s += mine(d * bilinear_slope_s(fine, b));
-        t += mine(d * bilinear_slope_t(fine, a));
+    const Group<T>& g = slot.group;
+    const int64_t channels = kChannels ? kChannels : p.channels;
+    Rises<F> fine_sums = {F(T(0)), F(T(0)), F(T(0))}, coarse_sums = fine_sums;
+    F step(T(0));
+    for (int64_t c = 0; c < channels; c += 4) {
+        const T* d_pixel = p.d_out + (first + k) * channels + c;
+        const int64_t left = channels - c, apart = 4 * channels;
+        F d = join_quads(Quad<T>::load(d_pixel), Quad<T>::load(d_pixel + apart), Quad<T>::load(d_pixel + 2 * apart), Quad<T>::load(d_pixel + 3 * apart));
+        // What lies behind a pixel's or texel's channels is its neighbour's, and must not get into the sums even as zero times infinity.
+        if (left < 4) d = first_channels(d, left);
+        const Cell<F> fine = four_own_cells<k, kChannels>(p, p.mipmapped ? g.heights.low : nullptr, g.cells, slot.rows, channels, c);
+        fine_sums = fine_sums + rises(fine, d);
         if (!p.mixed) continue;
-        for (int r = 0; r < 4; r++) from[r] = p.views[g.heights.high[4 * r + k]].texels + c;
-        const Cell<F> coarse = four_cells<k>(from, g.coarser, p.channels);
-        const F ca = spread_each<k>(F::load(g.coarser.a)), cb = spread_each<k>(F::load(g.coarser.b));
-        cs += mine(d * bilinear_slope_s(coarse, cb));
-        ct += mine(d * bilinear_slope_t(coarse, ca));
-        step += mine(d * (bilinear(coarse, ca, cb) - bilinear(fine, a, b)));
+        const Cell<F> coarse = four_own_cells<k, kChannels>(p, g.heights.high, g.coarser, slot.coarser_rows, channels, c);
+        coarse_sums = coarse_sums + rises(coarse, d);
+        step += d * (coarse.t00 - fine.t00);
     }
-    products.slope_s[k] = s;
-    products.slope_t[k] = t;
-    products.coarser_s[k] = cs;
-    products.coarser_t[k] = ct;
+    products.top[k] = fine_sums.top;
+    products.bottom[k] = fine_sums.bottom;
+    products.side[k] = fine_sums.side;
+    products.coarser_top[k] = coarse_sums.top;
+    products.coarser_bottom[k] = coarse_sums.bottom;
+    products.coarser_side[k] = coarse_sums.side;
     products.step[k] = step;
 }
+template <class T> RG_FN Rises<Quad<T>> only_own(const FirstChannels<T>& own, Rises<Quad<T>> r) { return {own.of(r.top), own.of(r.bottom), own.of(r.side)}; }
 // One pixel, whatever its texels are.
 template <class T> RG_FN void one_product(const Pixels<T>& p, const Group<T>& g, int64_t first, int l, Products<T>& products) {
+    using Q = Quad<T>;
     const int low = p.mipmapped ? g.heights.low[l] : 0, high = p.mipmapped ? g.heights.high[l] : 0, k = l % 4, r = l / 4;
-    Quad<T> s(T(0)), t(T(0)), cs(T(0)), ct(T(0)), step(T(0));
-    const Quad<T> a(g.cells.a[l]), b(g.cells.b[l]);
+    Rises<Q> fine_sums = {Q(T(0)), Q(T(0)), Q(T(0))}, coarse_sums = fine_sums;
+    Q step(T(0));
     for (int64_t c = 0; c < p.channels; c += 4) {
         const int64_t left = p.channels - c;
         const FirstChannels<T> own(left);
-        const Quad<T> d = load_before(p.d_out + (first + l) * p.channels + c, left, p.d_out_end);
-        const Cell<Quad<T>> fine = cell_at(p.views[low], g.cells, l, p.channels, c);
-        s += own.of(d * bilinear_slope_s(fine, b));
-        t += own.of(d * bilinear_slope_t(fine, a));
+        const Q d = load_before(p.d_out + (first + l) * p.channels + c, left, p.d_out_end);
+        const Cell<Q> fine = cell_at(p.views[low], g.cells, l, p.channels, c);
+        fine_sums = fine_sums + only_own(own, rises(fine, d));
         if (!p.mixed || g.heights.f[l] == 0) continue;
-        const Cell<Quad<T>> coarse = cell_at(p.views[high], g.coarser, l, p.channels, c);
-        const Quad<T> ca(g.coarser.a[l]), cb(g.coarser.b[l]);
-        cs += own.of(d * bilinear_slope_s(coarse, cb));
-        ct += own.of(d * bilinear_slope_t(coarse, ca));
-        step += own.of(d * (bilinear(coarse, ca, cb) - bilinear(fine, a, b)));
+        const Cell<Q> coarse = cell_at(p.views[high], g.coarser, l, p.channels, c);
+        coarse_sums = coarse_sums + only_own(own, rises(coarse, d));
+        step += own.of(d * (coarse.t00 - fine.t00));
     }
-    const auto put = [&](Lanes<T>& to, Quad<T> x) {
+    const auto put = [&](Lanes<T>& to, Q x) {
         for (int c = 0; c < 4; c++) to.set(4 * r + c, x[c]);
     };
-    put(products.slope_s[k], s);
-    put(products.slope_t[k], t);
-    put(products.coarser_s[k], cs);
-    put(products.coarser_t[k], ct);
+    put(products.top[k], fine_sums.top);
+    put(products.bottom[k], fine_sums.bottom);
+    put(products.side[k], fine_sums.side);
+    put(products.coarser_top[k], coarse_sums.top);
+    put(products.coarser_bottom[k], coarse_sums.bottom);
+    put(products.coarser_side[k], coarse_sums.side);
     put(products.step[k], step);
 }
 
 // kChannels is the number of channels, or 0: any.
-template <class T, int kChannels> void pixel_strip(const Task<T>& task, Arena& arena, int64_t image, int64_t strip) {
+template <class T, int kChannels> void pixel_strip(const Task<T>& task, Arena& arena, Windows<T>& windows, int64_t image, int64_t strip) {
     const BackwardArgs<T>& a = task.args;
     const Query<T>& q = task.q;
     const Levels<T>& levels = task.levels;
@@ -129,88 +139,63 @@ template <class T, int kChannels> void pixel_strip(const Task<T>& task, Arena& a
     const int64_t channels = kChannels ? kChannels : q.channels;
     const bool mixed = q.filter == kLinearMipmapLinear, mipmapped = q.filter >= kLinearMipmapNearest, nearest = q.filter == kNearest;
     const bool points = a.d_uv || a.d_uv_da || a.d_bias;
-    const int64_t base = image * layout.pixels, begin = task.strip_begin(image, strip);
-    PieceList<Record>* lists = task.lists ? task.lists_of(image * task.strips + strip) : nullptr;
+    const int64_t base = image * layout.pixels;
+    TexelGradients<T, kChannels> texels(task, arena, windows, image, strip);
     View<T> views[kMostLevels];
     for (int k = 0; k < levels.count; k++) views[k] = view_of(levels.level[k], q.tex_images == 1 ? 0 : image, channels, q.boundary == kCube);
-    Lanes<Index<T>> last;
-    for (int l = 0; l < kLanes; l++) last.set(l, l % 4 < (channels - 1) % 4 + 1 ? -1 : 0);
-    const Pixels<T> pixels{views, a.d_out, a.d_out + layout.images * layout.pixels * channels, channels, last, mipmapped, mixed};
-    const int64_t row = strip * task.strip_rows, row_end = minimum(row + task.strip_rows, layout.rows);
+    const Pixels<T> pixels{views, a.d_out, a.d_out + layout.images * layout.pixels * channels, channels, mipmapped, mixed};
+    const int64_t row = strip / task.strips_across * task.strip_rows, row_end = minimum(row + task.strip_rows, layout.rows);
+    const int64_t column = strip % task.strips_across * task.strip_columns, column_end = minimum(column + task.strip_columns, layout.columns);
     Products<T> products;
     Ahead<T> ahead;
-    const auto locate_group = [&](auto& slot) {
+    const auto begin_group = [&](auto& slot) {
         const int64_t first = base + slot.first;
         slot.active = active_lanes<T, kChannels>(a.d_out + first * channels, slot.count, channels);
         fetch_places(q, first);
-        if (!slot.active) return;
-        locate(q, levels, first, slot.count, slot.group);
-        slot.active &= slot.group.place.valid;
-        if (points) fetch_group<T, kChannels>(views, slot.group, q.filter);
+        fetch_rows(a.d_out, channels, first);
     };
-    ahead.run(BlockWalk(layout, row, row_end, 0, layout.columns), locate_group, [&](const auto& slot) {
+    const auto prepare = [&](auto& slot) {
+        slot.active &= slot.group.place.valid;
+        // The last channels of the last pixel of all cannot be read four at a time.
+        slot.roomy = base + slot.first + kLanes < layout.images * layout.pixels || channels % 4 == 0;
+        if (points) prepare_texels<T, kChannels>(views, q.filter, slot);
+    };
+    const BlockWalk walk(layout, kBackwardRows, row, row_end, column, column_end);
+    ahead.run(q, levels, base, walk, begin_group, prepare, [&](const auto& slot) {
         const Group<T>& g = slot.group;
         const int64_t first = base + slot.first;
         const unsigned active = slot.active;
         if (!active) {
-            if (points) clear_point_gradients(a, first, slot.count);
+            if (points) clear_point_gradients(a, first, slot.count, task.stream);
             return;
         }
         unsigned between = 0;
         if (mixed) between = mask_bits(Lanes<T>::load(g.heights.f) != Lanes<T>(T(0))) & active;
-        if (lists) {
-            const uint32_t at = uint32_t(first - begin);
-            if (!mipmapped) {
-                note(task, lists, arena, 0, g.cells, Record{at, uint16_t(active), kWhole});
-            } else {
-                if (mixed) store_first(Lanes<T>::load(g.heights.f), slot.count, task.fractions + first);
-                note_levels(task, lists, arena, g.heights.low, g.heights.uniform, g.cells, Record{at, uint16_t(active), mixed ? kFiner : kWhole});
-                if (between) note_levels(task, lists, arena, g.heights.high, g.heights.uniform, g.coarser, Record{at, uint16_t(between), kCoarser});
-            }
-        }
+        if (task.lists) texels.add(slot, first, active, between);
         if (!points) return;
-        if (!nearest && slot.count == kLanes && all_readable(views, mipmapped ? g.heights.low : nullptr, !mipmapped || g.heights.uniform, g.cells) &&
-            (!mixed || all_readable(views, g.heights.high, g.heights.uniform, g.coarser))) {
-            Pixels<T> known = pixels;
-            if (kChannels) known.channels = kChannels;
-            four_products<0>(known, g, first, products);
-            four_products<1>(known, g, first, products);
-            four_products<2>(known, g, first, products);
-            four_products<3>(known, g, first, products);
+        if (slot.quick && slot.roomy) {
+            four_products<0, kChannels>(pixels, slot, first, products);
+            four_products<1, kChannels>(pixels, slot, first, products);
+            four_products<2, kChannels>(pixels, slot, first, products);
+            four_products<3, kChannels>(pixels, slot, first, products);
         } else {
             products.clear();
             if (!nearest)
                 for (unsigned left = active; left; left &= left - 1) one_product(pixels, g, first, __builtin_ctz(left), products);
         }
-        PointSums<T> sums = products.sums();
+        PointSums<T> sums = products.sums(mixed, g);
         sums.slope_s = only(active, sums.slope_s);
         sums.slope_t = only(active, sums.slope_t);
         sums.coarser_s = only(between, sums.coarser_s);
         sums.coarser_t = only(between, sums.coarser_t);
         sums.step = only(between, sums.step);
-        store_point_gradients(a, levels, g, sums, active, first, slot.count);
+        store_point_gradients(a, levels, g, sums, active, first, slot.count, task.stream);
     });
+    if (task.lists) texels.finish();
+    stream_fence();
 }
 
 // ---- second pass: bands of texels -----------------------------------------------------------------------------------------------
-
-// Hands the gradient of level k + 1 down to level k, whose own is there already.
-template <class T> void hand_down(const Task<T>& task, int k) {
-    const Level<T>&level = task.levels.level[k], &next = task.levels.level[k + 1];
-    const int64_t channels = task.q.channels;
-    const bool halve_rows = level.height > 1, halve_columns = level.width > 1, both = halve_rows && halve_columns;
-    const int64_t chunk = maximum(int64_t(1), int64_t(32768) / level.width);
-    parallel_for(task.q.threads, task.q.tex_images * level.rows, chunk, [&](int, int64_t begin, int64_t end) {
-        for (int64_t row = begin; row < end; row++) {
-            T* to = task.d_level[k] + row * level.width * channels;
-            const T* from = task.d_level[k + 1] + (halve_rows ? row / 2 : row) * next.width * channels;
-            for (int64_t i = 0; i < level.width; i++, to += channels) {
-                const T* up = from + (halve_columns ? i / 2 : i) * channels;
-                for (int64_t c = 0; c < channels; c++) to[c] += both ? average_of_four_adjoint(up[c]) : average_of_two_adjoint(up[c]);
-            }
-        }
-    });
-}
 
 template <class T> void sum_bands(const Task<T>& task, int64_t from, int64_t to, const T* coarser) {
     const int64_t per_image = to - from;
@@ -226,35 +211,65 @@ template <class T> void sum_bands(const Task<T>& task, int64_t from, int64_t to,
     });
 }
 
-template <class T> void pixels(const Task<T>& task, Arena* arenas) {
-    parallel_for(task.q.threads, task.layout.images * task.strips, 1, [&](int worker, int64_t from, int64_t to) {
+// What a worker keeps from strip to strip.
+template <class T> struct Worker {
+    Arena arena;
+    Windows<T> windows;
+    explicit Worker(const Task<T>& task) : windows(task, arena) {}
+};
+// Of those that have something to do.
+template <class T> class Workers {
+  public:
+    explicit Workers(int64_t count) : count_(count), workers_(new Worker<T>*[size_t(count)]()) {}
+    ~Workers() {
+        for (int64_t i = 0; i < count_; i++) delete workers_[i];
+        delete[] workers_;
+    }
+    Workers(const Workers&) = delete;
+    Workers& operator=(const Workers&) = delete;
+    Worker<T>& of(int number, const Task<T>& task) {
+        if (!workers_[number]) workers_[number] = new Worker<T>(task);
+        return *workers_[number];
+    }
+
+  private:
+    const int64_t count_;
+    Worker<T>** const workers_;
+};
+
+template <class T> void pixels(const Task<T>& task, Workers<T>& workers) {
+    parallel_for(task.q.threads, task.layout.images * task.strips, 1, [&](int number, int64_t from, int64_t to) {
+        Worker<T>& worker = workers.of(number, task);
         for (int64_t s = from; s < to; s++) {
             const int64_t image = s / task.strips, strip = s % task.strips;
-            with_channels<T>(task.q.channels, [&](auto c) { pixel_strip<T, c.value>(task, arenas[worker], image, strip); });
+            with_channels<T>(task.q.channels, [&](auto c) { pixel_strip<T, c.value>(task, worker.arena, worker.windows, image, strip); });
         }
     });
 }
 
-// Arenas of all workers.
-class Arenas {
-  public:
-    explicit Arenas(int64_t count) : first(new Arena[size_t(count > 0 ? count : 1)]) {}
-    ~Arenas() { delete[] first; }
-    Arenas(const Arenas&) = delete;
-    Arenas& operator=(const Arenas&) = delete;
-    Arena* const first;
-};
+// Cuts images into strips of whole blocks.
+template <class T> void lay_out_strips(Task<T>& task) {
+    const int64_t columns = (task.layout.columns + kLanes - 1) / kLanes * kLanes, rows = (task.layout.rows + kBackwardRows - 1) / kBackwardRows;
+    task.strip_columns = minimum(columns, kStripColumns);
+    task.strip_rows = kBackwardRows;
+    const auto across = [&] { return (columns + task.strip_columns - 1) / task.strip_columns; };
+    const auto down = [&] { return (rows * kBackwardRows + task.strip_rows - 1) / task.strip_rows; };
+    while (across() * down() > kMostStrips && (task.strip_columns < columns || task.strip_rows < rows * kBackwardRows)) {
+        if (task.strip_columns < columns) task.strip_columns = minimum(2 * task.strip_columns, columns);
+        else task.strip_rows *= 2;
+    }
+    task.strips_across = across();
+    task.strips = across() * down();
+}
 
 }  // namespace
 
 template <class T> int64_t backward(const BackwardArgs<T>& a) {
     const Query<T>& q = a.query;
-    Task<T> task{a, q, levels_of(q), layout_of(q), {}, 0, 0, {}, nullptr, nullptr};
+    Task<T> task{a, q, levels_of(q), layout_of(q), {}, 0, 0, 0, 0, {}, nullptr, nullptr, nullptr, false};
+    task.stream = task.layout.images * task.layout.pixels >= kStreamPixels;
     task.bands = bands_of(task.levels);
-    const int64_t block = kBlockRows * task.layout.columns, blocks = (task.layout.rows + kBlockRows - 1) / kBlockRows;
-    const int64_t blocks_per_strip = maximum((kStrip + block - 1) / block, (blocks + kMostStrips - 1) / kMostStrips);
-    task.strip_rows = kBlockRows * maximum(blocks_per_strip, int64_t(1));
-    task.strips = (task.layout.rows + task.strip_rows - 1) / task.strip_rows;
+    lay_out_strips(task);
     const int count = task.levels.count;
     const bool handed_down = q.stack && a.d_tex && count > 1;
     bool wanted = a.d_tex != nullptr;
@@ -265,9 +280,9 @@ template <class T> int64_t backward(const BackwardArgs<T>& a) {
         task.d_level[k] = q.mips && a.d_mips ? reinterpret_cast<T*>(a.d_mips[k - 1]) : nullptr;
         wanted |= task.d_level[k] != nullptr;
     }
-    Arenas arenas(q.threads);
+    Workers<T> workers(maximum(q.threads, int64_t(1)));
     if (!wanted) {
-        pixels(task, arenas.first);
+        pixels(task, workers);
         return 0;
     }
     Block<T> stack(handed_down ? size_t(stack_size + kPadding) : 0);
@@ -283,16 +298,14 @@ template <class T> int64_t backward(const BackwardArgs<T>& a) {
     Block<PieceList<Record>> lists(list_count);
     if (list_count) memset(static_cast<void*>(lists.data()), 0, list_count * sizeof(PieceList<Record>));
     task.lists = lists.data();
+    Block<PieceList<Run<T>>> runs(list_count);
+    if (list_count) memset(static_cast<void*>(runs.data()), 0, list_count * sizeof(PieceList<Run<T>>));
+    task.runs = runs.data();
     Block<T> fractions(q.filter == kLinearMipmapLinear ? size_t(task.layout.images * task.layout.pixels + kLanes) : 0);
     task.fractions = fractions.data();
-    pixels(task, arenas.first);
-    if (!handed_down) {
-        sum_bands<T>(task, 0, task.bands.total(count), nullptr);
-        return 0;
-    }
-    sum_bands<T>(task, task.bands.first[1], task.bands.total(count), nullptr);
-    for (int k = count - 2; k >= 1; k--) hand_down(task, k);
-    sum_bands<T>(task, 0, task.bands.first[1], task.d_level[1]);
+    pixels(task, workers);
+    if (!handed_down) sum_bands<T>(task, 0, task.bands.total(count), nullptr);
+    else for (int k = count - 1; k >= 0; k--) sum_bands<T>(task, task.bands.first[k], task.bands.first[k + 1], k + 1 < count ? task.d_level[k + 1] : nullptr);
     return 0;
 }
 template int64_t backward<float>(const BackwardArgs<float>&);

@@ -39,19 +39,33 @@ struct Record {
     uint16_t weight;
 };
 
+// Sums of neighbouring texels of a row, padded to four channels like the accumulators of a band.
+template <class T> struct Run {
+    const T* sums;
+    int64_t first;  // number of the first sum, counted over the whole level
+    int64_t count;
+};
+
 template <class T> struct Task {
     const BackwardArgs<T>& args;
     const Query<T>& q;
     Levels<T> levels;
     Layout layout;
     Bands bands;
-    int64_t strip_rows, strips;      // rows per strip, strips per image
+    int64_t strip_rows, strip_columns;
+    int64_t strips_across, strips;   // per row of strips, per image
     T* d_level[kMostLevels];         // where gradients of levels go; null: not wanted
     PieceList<Record>* lists;        // [images][strips][bands]; null: no texel gradients wanted
+    PieceList<Run<T>>* runs;         // likewise
     T* fractions;                    // between two levels, of every pixel and kLanes more; where levels are mixed and texel gradients wanted
+    bool stream;                     // past the caches
 
     PieceList<Record>* lists_of(int64_t strip_number) const { return lists + strip_number * bands.total(levels.count); }
-    int64_t strip_begin(int64_t image, int64_t strip) const { return image * layout.pixels + strip * strip_rows * layout.columns; }
+    PieceList<Run<T>>* runs_of(int64_t strip_number) const { return runs + strip_number * bands.total(levels.count); }
+    // Its first pixel.
+    int64_t strip_begin(int64_t image, int64_t strip) const {
+        return image * layout.pixels + strip / strips_across * strip_rows * layout.columns + strip % strips_across * strip_columns;
+    }
 };
 
 // Texels that lie on several faces, or not on the texture.
@@ -88,18 +102,6 @@ template <class T> void note(const Task<T>& task, PieceList<Record>* lists, Aren
         seconds &= ~there;
     }
 }
-// Pixels that look at one level each.
-template <class T>
-void note_levels(const Task<T>& task, PieceList<Record>* lists, Arena& arena, const int32_t* level, bool uniform, const Cells<T>& cells, Record record) {
-    if (uniform) return note(task, lists, arena, level[0], cells, record);
-    for (unsigned left = record.lanes; left;) {
-        const int k = level[__builtin_ctz(left)];
-        const unsigned same = mask_bits(Lanes<int32_t>::load(level) == Lanes<int32_t>(k)) & left;
-        note(task, lists, arena, k, cells, Record{record.first, uint16_t(same), record.weight});
-        left &= ~same;
-    }
-}
-
 // Hands the gradient of a cube corner's made-up texel to the three real ones.
 template <class T> Cell<Quad<T>> share_corner(Cell<Quad<T>> d, const Cells<T>& cells, int l) {
     Quad<T>* const parts[4] = {&d.t00, &d.t10, &d.t01, &d.t11};
@@ -137,6 +139,13 @@ template <class T, int kChannels> class BandSums {
             weights_[waiting_++] = weights[l];
             if (waiting_ == kLanes) finish();
         }
+    }
+    RG_FN void add(const Run<T>& run) {
+        const int64_t width = 4 * (kChannels ? 1 : task_.levels.quads);
+        T* const to = sums_ + run.first - first_row_ * task_.levels.level[k_].width * width;
+        int64_t i = 0;
+        for (; i + kLanes <= run.count; i += kLanes) (Lanes<T>::load(to + i) + Lanes<T>::load(run.sums + i)).store(to + i);
+        for (; i < run.count; i += 4) add_texel(to + i, Quad<T>::load(run.sums + i));
     }
     // What still waits.
     RG_FN void finish() {
@@ -193,9 +202,48 @@ template <class T, int kChannels> class BandSums {
     }
 };
 
+// Sums of a row's texels to memory, and half or a quarter of the gradient above them.
+template <class T, int kChannels>
+RG_FN void write_row(const T* sums, int64_t width, int64_t channels, int64_t quads, const T* coarse, bool halve_rows, bool stream, T* to, const T* to_end) {
+    const bool halve_columns = width > 1, both = halve_rows && halve_columns;
+    int64_t i = 0;
+    if constexpr (kChannels != 0) {
+        // Sixteen texels at a time. Their upper neighbours are eight, the last of which has another behind it in its row.
+        for (; i + 16 < width && (!coarse || both); i += 16) {
+            Lanes<T> x[4];
+            for (int k = 0; k < 4; k++) {
+                x[k] = Lanes<T>::load(sums + 4 * i + 16 * k);
+                if (!coarse) continue;
+                const T* const up = coarse + (i / 2 + 2 * k) * kChannels;
+                const Quad<T> left = Quad<T>::load(up), right = Quad<T>::load(up + kChannels);
+                x[k] += average_of_four_adjoint(join_quads(left, left, right, right));
+            }
+            if constexpr (kChannels == 3) {
+                store_sixteen_threes(x, stream, to + 3 * i);
+            } else {
+                for (int k = 0; k < 4; k++) {
+                    if (stream) stream_bytes(reinterpret_cast<char*>(to + 4 * i + 16 * k), reinterpret_cast<const char*>(&x[k]), sizeof(x[k]));
+                    else x[k].store(to + 4 * i + 16 * k);
+                }
+            }
+        }
+    }
+    for (; i < width; i++) {
+        T* const texel = to + i * channels;
+        for (int64_t c = 0; c < 4 * quads; c += 4) {
+            Quad<T> x = Quad<T>::load(sums + i * 4 * quads + c);
+            if (coarse) {
+                const Quad<T> up = Quad<T>::load(coarse + (halve_columns ? i / 2 : i) * channels + c);
+                x += both ? average_of_four_adjoint(up) : average_of_two_adjoint(up);
+            }
+            store_some(x, texel + c, texel + c + 4 <= to_end ? 4 : channels - c);
+        }
+    }
+}
+
 // The gradient of one band of level k of one image; `coarser` is the finished gradient of level k + 1, to be handed down, or null.
 template <class T, int kChannels> void sum_band(const Task<T>& task, int64_t image, int k, int64_t band, const T* coarser) {
-    constexpr int32_t kAhead = 4;  // records: what they read is on the way from memory
+    constexpr int32_t kAhead = 4;  // records or runs: what they read is on the way from memory
     const Query<T>& q = task.q;
     const Level<T>& level = task.levels.level[k];
     const int64_t channels = kChannels ? kChannels : q.channels, quads = kChannels ? 1 : task.levels.quads;
@@ -212,7 +260,16 @@ template <class T, int kChannels> void sum_band(const Task<T>& task, int64_t ima
         for (int64_t line = 0; line < kLanes * point_bytes; line += 64) fetch(q.uv, first * point_bytes + line);
         for (int64_t line = 0; line < kLanes * colour_bytes; line += 64) fetch(task.args.d_out, first * colour_bytes + line);
     };
+    const auto runs_of = [&](int64_t s) { return task.runs_of(image * task.strips + s) + task.bands.first[k] + band; };
+    const auto fetch_run = [&](const Run<T>& run) {
+        for (int64_t i = 0; i < run.count; i += 64 / int64_t(sizeof(T))) fetch(run.sums, i * int64_t(sizeof(T)));
+    };
     for (int64_t s = 0; s < task.strips; s++) {
+        if (s + 2 < task.strips && runs_of(s + 2)->first) fetch(runs_of(s + 2)->first, 0);
+        if (s + 1 < task.strips && runs_of(s + 1)->first) {
+            typename PieceList<Run<T>>::Piece* const next = runs_of(s + 1)->first;
+            for (int32_t r = 0; r < minimum(next->used, kAhead); r++) fetch_run(next->items()[r]);
+        }
         // Lists are short, some sixteen records: without this, a quarter of them would be waited for.
         if (s + 2 < task.strips && list_of(s + 2)->first) fetch(list_of(s + 2)->first, 0);
         if (s + 1 < task.strips && list_of(s + 1)->first) {
@@ -220,6 +277,12 @@ template <class T, int kChannels> void sum_band(const Task<T>& task, int64_t ima
             for (int32_t r = 0; r < minimum(next->used, kAhead); r++) fetch_record(task.strip_begin(image, s + 1), next->items()[r]);
         }
         const int64_t begin = task.strip_begin(image, s);
+        runs_of(s)->for_each_piece([&](const Run<T>* runs, int32_t used) {
+            for (int32_t r = 0; r < used; r++) {
+                if (r + kAhead < used) fetch_run(runs[r + kAhead]);
+                band_sums.add(runs[r]);
+            }
+        });
         list_of(s)->for_each_piece([&](const Record* records, int32_t used) {
             for (int32_t r = 0; r < used; r++) {
                 if (r + kAhead < used) fetch_record(begin, records[r + kAhead]);
@@ -230,23 +293,18 @@ template <class T, int kChannels> void sum_band(const Task<T>& task, int64_t ima
     band_sums.finish();
     T* to = task.d_level[k] + (image * level.texels_per_image + first_texel) * channels;
     T* const to_end = to + size * channels;
-    const bool halve_rows = level.height > 1, halve_columns = level.width > 1;
+    const bool halve_rows = level.height > 1, stream = task.q.tex_images * level.texels_per_image * colour_bytes >= kStreamBytes;
     for (int64_t row = first_row; row < end_row; row++) {
-        const T* coarse_row = nullptr;
+        const T* coarse = nullptr;
         if (coarser) {
             const Level<T>& next = task.levels.level[k + 1];
-            coarse_row = coarser + (image * next.texels_per_image + (halve_rows ? row / 2 : row) * next.width) * channels;
+            coarse = coarser + (image * next.texels_per_image + (halve_rows ? row / 2 : row) * next.width) * channels;
         }
-        for (int64_t i = 0; i < level.width; i++, to += channels)
-            for (int64_t c = 0; c < 4 * quads; c += 4, sums += 4) {
-                Quad<T> x = Quad<T>::load(sums);
-                if (coarse_row) {
-                    const Quad<T> up = Quad<T>::load(coarse_row + (halve_columns ? i / 2 : i) * channels + c);
-                    x += halve_rows && halve_columns ? average_of_four_adjoint(up) : average_of_two_adjoint(up);
-                }
-                store_some(x, to + c, to + c + 4 <= to_end ? 4 : channels - c);
-            }
+        write_row<T, kChannels>(sums, level.width, channels, quads, coarse, halve_rows, stream, to, to_end);
+        sums += level.width * 4 * quads;
+        to += level.width * channels;
     }
+    stream_fence();
 }
 
 RG_END

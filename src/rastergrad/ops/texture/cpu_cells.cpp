@@ -168,25 +168,25 @@ template <class T> RG_FN void find_heights(Lanes<T> level, int64_t filter, int d
 }
 }  // namespace
 
-template <class T> void locate(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g) {
-    using F = Lanes<T>;
+template <class T> void find_point(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g) {
     const PixelNumbers at = {first, count, nullptr};
     find_place(q.boundary, q.uv, at, g.place);
-    if (q.filter < kLinearMipmapNearest) {
-        find_cells(g.place, q.boundary, q.filter == kNearest, F(levels.widths[0]), F(levels.heights[0]), g.cells);
-        return;
-    }
-    F level(T(0));
-    if (q.uv_da) {
-        find_slopes(g.place, q.boundary, levels.widths[0], levels.heights[0], q.uv_da, at, g.slopes);
-        level = level_of(g.slopes.ellipse.major);
-    }
+    if (q.filter >= kLinearMipmapNearest && q.uv_da) find_slopes(g.place, q.boundary, levels.widths[0], levels.heights[0], q.uv_da, at, g.slopes);
+}
+template <class T> void find_level(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g) {
+    if (q.filter < kLinearMipmapNearest) return;
+    Lanes<T> level(T(0));
+    if (q.uv_da) level = level_of(g.slopes.ellipse.major);
     if (q.bias) {
-        F bias[1];
-        load_rows(q.bias, at, bias);
+        Lanes<T> bias[1];
+        load_rows(q.bias, {first, count, nullptr}, bias);
         level = level + bias[0];
     }
     find_heights(level, q.filter, levels.count - 1, g.heights);
+}
+template <class T> void find_texels(const Query<T>& q, const Levels<T>& levels, Group<T>& g) {
+    using F = Lanes<T>;
+    if (q.filter < kLinearMipmapNearest) return find_cells(g.place, q.boundary, q.filter == kNearest, F(levels.widths[0]), F(levels.heights[0]), g.cells);
     const bool uniform = g.heights.uniform;
     find_cells(g.place, q.boundary, false, sizes_at(q.width, levels.widths, g.heights.low, uniform), sizes_at(q.height, levels.heights, g.heights.low, uniform), g.cells);
     if (q.filter == kLinearMipmapLinear)
@@ -200,8 +200,33 @@ template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& leve
     find_cells(place, q.boundary, q.filter == kNearest, F(levels.widths[k]), F(levels.heights[k]), cells);
 }
 
-template void locate<float>(const Query<float>&, const Levels<float>&, int64_t, int, Group<float>&);
-template void locate<double>(const Query<double>&, const Levels<double>&, int64_t, int, Group<double>&);
+template <int kChannels, class T> void find_rows(const View<T>* views, const int32_t* level, bool uniform, const Cells<T>& cells, CellRows<T>& rows) {
+    using I = Lanes<int64_t>;
+    I base;
+    if (uniform) {
+        base = I(int64_t(reinterpret_cast<uintptr_t>(views[level ? level[0] : 0].texels)));
+    } else {
+        alignas(64) int64_t bases[kLanes];
+        for (int l = 0; l < kLanes; l++) bases[l] = int64_t(reinterpret_cast<uintptr_t>(views[level[l]].texels));
+        base = I::load(bases);
+    }
+    // By shifts: most processors have no product of 64 bits.
+    const auto bytes = [](I texel) {
+        constexpr int kShift = sizeof(T) == 4 ? 2 : 3;
+        return kChannels == 4 ? texel << (kShift + 2) : (texel << (kShift + 1)) + (texel << kShift);
+    };
+    (base + bytes(widened(Lanes<Index<T>>::load(cells.texel[0])))).store(rows.first);
+    (base + bytes(widened(Lanes<Index<T>>::load(cells.texel[2])))).store(rows.second);
+}
+
+template void find_rows<3>(const View<float>*, const int32_t*, bool, const Cells<float>&, CellRows<float>&);
+template void find_rows<4>(const View<float>*, const int32_t*, bool, const Cells<float>&, CellRows<float>&);
+template void find_point<float>(const Query<float>&, const Levels<float>&, int64_t, int, Group<float>&);
+template void find_level<float>(const Query<float>&, const Levels<float>&, int64_t, int, Group<float>&);
+template void find_texels<float>(const Query<float>&, const Levels<float>&, Group<float>&);
+template void find_point<double>(const Query<double>&, const Levels<double>&, int64_t, int, Group<double>&);
+template void find_level<double>(const Query<double>&, const Levels<double>&, int64_t, int, Group<double>&);
+template void find_texels<double>(const Query<double>&, const Levels<double>&, Group<double>&);
 template void locate_in_level<float>(const Query<float>&, const Levels<float>&, int, const PixelNumbers&, Cells<float>&);
 template void locate_in_level<double>(const Query<double>&, const Levels<double>&, int, const PixelNumbers&, Cells<double>&);
 

@@ -6,6 +6,7 @@
 #include "formulas_cube.h"
 #include "formulas_level.h"
 #include "quads.h"
+#include "stream.h"
 
 RG_BEGIN
 
@@ -14,18 +15,24 @@ template <class T> RG_FN Lanes<typename Lanes<T>::Integer> whole(Lanes<T> x) { r
 
 template <class T> using Index = typename Lanes<T>::Integer;
 
-template <class T, int kColumns> RG_FN void store_rows(const Lanes<T> (&columns)[kColumns], int count, T* to) {
-    if constexpr (kColumns == 4) return store_columns(Columns4<T>{columns[0], columns[1], columns[2], columns[3]}, count, false, [&](int l) { return to + 4 * l; });
-    if constexpr (kColumns <= 2)
-        if (count == kLanes) {
-            if constexpr (kColumns == 1) columns[0].store(to);
-            else store_pairs(columns[0], columns[1], to);
-            return;
-        }
-    alignas(64) T values[kColumns][kLanes];
-    for (int k = 0; k < kColumns; k++) columns[k].store(values[k]);
-    for (int l = 0; l < count; l++)
-        for (int k = 0; k < kColumns; k++) to[l * kColumns + k] = values[k][l];
+// Rows of the first `count` lanes, one behind the other; past the caches if asked for.
+template <class T, int kColumns> RG_FN void store_rows(const Lanes<T> (&columns)[kColumns], int count, bool stream, T* to) {
+    alignas(64) T rows[kLanes * kColumns];
+    if constexpr (kColumns == 4) {
+        store_columns(Columns4<T>{columns[0], columns[1], columns[2], columns[3]}, kLanes, false, [&](int l) { return rows + 4 * l; });
+    } else if constexpr (kColumns == 2) {
+        store_pairs(columns[0], columns[1], rows);
+    } else {
+        alignas(64) T values[kColumns][kLanes];
+        for (int k = 0; k < kColumns; k++) columns[k].store(values[k]);
+        for (int l = 0; l < kLanes; l++)
+            for (int k = 0; k < kColumns; k++) rows[l * kColumns + k] = values[k][l];
+    }
+    const size_t bytes = size_t(count) * kColumns * sizeof(T);
+    if (stream) stream_bytes(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(rows), bytes);
+    else if (count == kLanes) memcpy(to, rows, sizeof rows);
+    else
+        for (int k = 0; k < count * kColumns; k++) to[k] = rows[k];
 }
 
 // Not by memcpy: of up to 64 bytes gcc makes a string instruction, which takes longer than everything around it.
@@ -87,8 +94,11 @@ template <class T> struct Group {
     Heights<T> heights;         // of mip filters only
     Cells<T> cells, coarser;    // `coarser` where two levels are mixed
 };
-// Coordinates, levels and texels of the pixels first .. first + count; lanes beyond repeat the last pixel.
-template <class T> void locate(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g);
+// Coordinates, then levels, then texels of the pixels first .. first + count; lanes beyond repeat the last pixel. Each waits for what came
+// before, so that groups take turns (cpu_walk.h).
+template <class T> void find_point(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g);
+template <class T> void find_level(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g);
+template <class T> void find_texels(const Query<T>& q, const Levels<T>& levels, Group<T>& g);
 // The texels in level k.
 template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, const PixelNumbers& at, Cells<T>& cells);
 
@@ -153,6 +163,39 @@ template <class T> RG_FN bool all_readable(const View<T>* views, const int32_t* 
         left &= ~same;
     }
     return true;
+}
+
+// Whether the right one of two texels lies behind the left one in memory, in all lanes.
+template <class T> RG_FN bool side_by_side(const Cells<T>& cells) {
+    using I = Lanes<Index<T>>;
+    return all(I::load(cells.texel[1]) == I::load(cells.texel[0]) + I(1));
+}
+// Where both rows of 16 cells begin in memory, when their texels are side by side.
+template <class T> struct CellRows { alignas(64) int64_t first[kLanes], second[kLanes]; };
+template <int kChannels, class T> void find_rows(const View<T>* views, const int32_t* level, bool uniform, const Cells<T>& cells, CellRows<T>& rows);
+
+// The cells of four pixels, `apart` lanes from one to the next. What lies behind the channels is zero.
+template <int kChannels, class T> RG_FN Cell<Lanes<T>> neighbour_cells(const CellRows<T>& rows, int lane, int apart) {
+    const T *first[4], *second[4];
+    for (int r = 0; r < 4; r++) {
+        first[r] = reinterpret_cast<const T*>(uintptr_t(rows.first[lane + r * apart]));
+        second[r] = reinterpret_cast<const T*>(uintptr_t(rows.second[lane + r * apart]));
+    }
+    Cell<Lanes<T>> c;
+    join_neighbours<kChannels>(first[0], first[1], first[2], first[3], c.t00, c.t10);
+    join_neighbours<kChannels>(second[0], second[1], second[2], second[3], c.t01, c.t11);
+    return c;
+}
+template <class T> RG_FN Lanes<T> four_texels(const T* const (&from)[4], const Index<T>* texel, int apart, int64_t channels) {
+    return join_quads(Quad<T>::load(from[0] + int64_t(texel[0]) * channels), Quad<T>::load(from[1] + int64_t(texel[apart]) * channels),
+                      Quad<T>::load(from[2] + int64_t(texel[2 * apart]) * channels), Quad<T>::load(from[3] + int64_t(texel[3 * apart]) * channels));
+}
+// The same for any number of channels, from channel c on, with what lies behind them. No levels: the texture itself.
+template <class T> RG_FN Cell<Lanes<T>> four_cells(const View<T>* views, const int32_t* level, const Cells<T>& cells, int lane, int apart, int64_t channels, int64_t c) {
+    const T* from[4];
+    for (int r = 0; r < 4; r++) from[r] = views[level ? level[lane + r * apart] : 0].texels + c;
+    return {four_texels(from, cells.texel[0] + lane, apart, channels), four_texels(from, cells.texel[1] + lane, apart, channels),
+            four_texels(from, cells.texel[2] + lane, apart, channels), four_texels(from, cells.texel[3] + lane, apart, channels)};
 }
 
 // The same of the one texel of nearest filtering.

@@ -34,25 +34,19 @@ template <class T, int kChannels> class Colours {
     alignas(64) T rows_[kLanes * 5];
 };
 
-// Four pixels, from lane 4k on, of the four texels of each.
-template <class T> RG_FN Lanes<T> four_texels(const T* const (&from)[4], const Index<T>* texel, int64_t channels) {
-    return join_quads(Quad<T>::load(from[0] + int64_t(texel[0]) * channels), Quad<T>::load(from[1] + int64_t(texel[1]) * channels),
-                      Quad<T>::load(from[2] + int64_t(texel[2]) * channels), Quad<T>::load(from[3] + int64_t(texel[3]) * channels));
+// Four pixels in one level, from lane 4k on. kChannels as in prepare_texels.
+template <int k, int kChannels, class T>
+RG_FN Lanes<T> four_blends(const View<T>* views, const int32_t* level, const Cells<T>& cells, const CellRows<T>& rows, int64_t channels, int64_t c) {
+    const Lanes<T> a = spread<k>(Lanes<T>::load(cells.a)), b = spread<k>(Lanes<T>::load(cells.b));
+    if constexpr (kNeighbours<kChannels>) return bilinear(neighbour_cells<kChannels>(rows, 4 * k, 1), a, b);
+    return bilinear(four_cells(views, level, cells, 4 * k, 1, channels, c), a, b);
 }
-template <int k, class T> RG_FN Lanes<T> four_blends(const T* const (&from)[4], const Cells<T>& cells, int64_t channels) {
-    const Cell<Lanes<T>> t = {four_texels(from, cells.texel[0] + 4 * k, channels), four_texels(from, cells.texel[1] + 4 * k, channels),
-                              four_texels(from, cells.texel[2] + 4 * k, channels), four_texels(from, cells.texel[3] + 4 * k, channels)};
-    return bilinear(t, spread<k>(Lanes<T>::load(cells.a)), spread<k>(Lanes<T>::load(cells.b)));
-}
-template <int k, class T>
-RG_FN Lanes<T> four_colours(const View<T>* views, const Group<T>& g, bool mipmapped, bool mixed, int64_t channels, int64_t c) {
-    const T* from[4];
-    for (int r = 0; r < 4; r++) from[r] = views[mipmapped ? g.heights.low[4 * k + r] : 0].texels + c;
-    const Lanes<T> x = four_blends<k>(from, g.cells, channels);
+template <int k, int kChannels, class T> RG_FN Lanes<T> four_colours(const View<T>* views, const Slot<T>& slot, bool mipmapped, bool mixed, int64_t channels, int64_t c) {
+    const Group<T>& g = slot.group;
+    const Lanes<T> x = four_blends<k, kChannels>(views, mipmapped ? g.heights.low : nullptr, g.cells, slot.rows, channels, c);
     if (!mixed) return x;
-    for (int r = 0; r < 4; r++) from[r] = views[g.heights.high[4 * k + r]].texels + c;
     const Lanes<T> f = spread<k>(Lanes<T>::load(g.heights.f));
-    return select(f == Lanes<T>(T(0)), x, between_levels(x, four_blends<k>(from, g.coarser, channels), f));
+    return select(f == Lanes<T>(T(0)), x, between_levels(x, four_blends<k, kChannels>(views, g.heights.high, g.coarser, slot.coarser_rows, channels, c), f));
 }
 
 // One lane, whatever it is.
@@ -78,26 +72,23 @@ template <class T> RG_FN bool all_same(const Group<T>& g, bool mipmapped) {
 template <class T, int kChannels>
 void forward_part(const Query<T>& q, const Levels<T>& levels, const Layout& layout, T* out, bool stream, int64_t image, const BlockWalk& walk) {
     const int64_t channels = kChannels ? kChannels : q.channels, quads = kChannels ? 1 : levels.quads;
-    const bool nearest = q.filter == kNearest, mipmapped = q.filter >= kLinearMipmapNearest, mixed = q.filter == kLinearMipmapLinear;
+    const bool mipmapped = q.filter >= kLinearMipmapNearest, mixed = q.filter == kLinearMipmapLinear;
     const int64_t tex_image = q.tex_images == 1 ? 0 : image, base = image * layout.pixels;
     View<T> views[kMostLevels];
     for (int k = 0; k < levels.count; k++) views[k] = view_of(levels.level[k], tex_image, channels, q.boundary == kCube);
     Colours<T, kChannels> colours(channels);
     Ahead<T> ahead;
-    const auto locate_group = [&](auto& slot) {
-        locate(q, levels, base + slot.first, slot.count, slot.group);
-        fetch_group<T, kChannels>(views, slot.group, q.filter);
+    const auto begin = [&](auto& slot) {
+        slot.active = 0xffff;
         fetch_places(q, base + slot.first);
     };
-    ahead.run(walk, locate_group, [&](const auto& slot) {
+    const auto prepare = [&](auto& slot) { prepare_texels<T, kChannels>(views, q.filter, slot); };
+    ahead.run(q, levels, base, walk, begin, prepare, [&](const auto& slot) {
         const Group<T>& g = slot.group;
         T* const pixels = out + (base + slot.first) * channels;
         const T* const out_end = pixels + slot.count * channels;
         T* const to = colours.begin(pixels);
-        const bool quick = !nearest && slot.count == kLanes && g.place.valid == 0xffff &&
-                           all_readable(views, mipmapped ? g.heights.low : nullptr, !mipmapped || g.heights.uniform, g.cells) &&
-                           (!mixed || all_readable(views, g.heights.high, g.heights.uniform, g.coarser));
-        if (!quick) {
+        if (!slot.quick || g.place.valid != 0xffff) {
             if (q.boundary != kCube && all_same(g, mipmapped)) {
                 for (int64_t c = 0; c < 4 * quads; c += 4) {
                     const Quad<T> x = colour(q, views, g, 0, channels, c);
@@ -112,6 +103,13 @@ void forward_part(const Query<T>& q, const Levels<T>& levels, const Layout& layo
                     for (int64_t c = 0; c < 4 * quads; c += 4) colours.put(colour(q, views, g, l, channels, c), to + l * channels + c, channels - c, out_end);
             }
         } else {
+            // Where one register holds four pixels; otherwise they go one behind the other, as they come.
+            if constexpr (kChannels == 3 && RG_VECTOR_BYTES == 64) {
+                const Lanes<T> x[4] = {four_colours<0, kChannels>(views, slot, mipmapped, mixed, channels, 0), four_colours<1, kChannels>(views, slot, mipmapped, mixed, channels, 0),
+                                       four_colours<2, kChannels>(views, slot, mipmapped, mixed, channels, 0), four_colours<3, kChannels>(views, slot, mipmapped, mixed, channels, 0)};
+                store_sixteen_threes(x, stream, pixels);
+                return;
+            }
             // The last channels first: what runs over the end of a pixel is then overwritten by the next one's first.
             for (int64_t c = 4 * (quads - 1); c >= 0; c -= 4) {
                 const auto four = [&](int k, Lanes<T> x) {
@@ -120,10 +118,10 @@ void forward_part(const Query<T>& q, const Levels<T>& levels, const Layout& layo
                     if constexpr (kChannels == 3) return store_threes(x, at);
                     for (int r = 0; r < 4; r++) colours.put(quad_of(x, r), at + r * channels, channels - c, out_end);
                 };
-                four(0, four_colours<0>(views, g, mipmapped, mixed, channels, c));
-                four(1, four_colours<1>(views, g, mipmapped, mixed, channels, c));
-                four(2, four_colours<2>(views, g, mipmapped, mixed, channels, c));
-                four(3, four_colours<3>(views, g, mipmapped, mixed, channels, c));
+                four(0, four_colours<0, kChannels>(views, slot, mipmapped, mixed, channels, c));
+                four(1, four_colours<1, kChannels>(views, slot, mipmapped, mixed, channels, c));
+                four(2, four_colours<2, kChannels>(views, slot, mipmapped, mixed, channels, c));
+                four(3, four_colours<3, kChannels>(views, slot, mipmapped, mixed, channels, c));
             }
         }
         colours.finish(pixels, slot.count, stream);
@@ -143,7 +141,7 @@ template <class T> int64_t forward(const ForwardArgs<T>& a) {
     parallel_for(q.threads, layout.images * blocks * parts, 1, [&](int, int64_t from, int64_t to) {
         for (int64_t s = from; s < to; s++) {
             const int64_t image = s / (blocks * parts), row = s / parts % blocks * kBlockRows, column = s % parts * across;
-            const BlockWalk walk(layout, row, minimum(row + kBlockRows, layout.rows), column, minimum(column + across, layout.columns));
+            const BlockWalk walk(layout, kBlockRows, row, minimum(row + kBlockRows, layout.rows), column, minimum(column + across, layout.columns));
             const auto part = [&](auto c) { forward_part<T, c.value>(q, levels, layout, a.out, stream, image, walk); };
             // One channel takes a third more time when the compiler does not know.
             if (q.channels == 1) part(ChannelCount<sizeof(T) == sizeof(float) ? 1 : 0>());

@@ -19,25 +19,26 @@ template <class T> RG_FN Vec3<Lanes<T>> zero_unless_finite(Vec3<Lanes<T>> v) {
     return {select(use, v.x, zero), select(use, v.y, zero), select(use, v.z, zero)};
 }
 
-template <class T> RG_FN void clear_rows(T* to, int64_t width, int64_t first, int count) {
+template <class T> RG_FN void clear_rows(T* to, int64_t width, int64_t first, int count, bool stream) {
     if (!to) return;
     to += width * first;
-    if (count == kLanes)
+    if (stream) stream_zeros(reinterpret_cast<char*>(to), size_t(width * count) * sizeof(T));
+    else if (count == kLanes)
         for (int64_t k = 0; k < width; k++) Lanes<T>(T(0)).store(to + k * kLanes);
     else
         for (int64_t k = 0; k < width * count; k++) to[k] = 0;
 }
 // Those of pixels that nothing depends on.
-template <class T> RG_FN void clear_point_gradients(const BackwardArgs<T>& a, int64_t first, int count) {
+template <class T> RG_FN void clear_point_gradients(const BackwardArgs<T>& a, int64_t first, int count, bool stream) {
     const int64_t axes = a.query.boundary == kCube ? 3 : 2;
-    clear_rows(a.d_uv, axes, first, count);
-    clear_rows(a.d_uv_da, 2 * axes, first, count);
-    clear_rows(a.d_bias, 1, first, count);
+    clear_rows(a.d_uv, axes, first, count, stream);
+    clear_rows(a.d_uv_da, 2 * axes, first, count, stream);
+    clear_rows(a.d_bias, 1, first, count, stream);
 }
 
 // Gradients of uv, uv_da and bias for 16 pixels from the sums over channels.
 template <class T>
-__attribute__((noinline)) void store_point_gradients(const BackwardArgs<T>& a, const Levels<T>& levels, const Group<T>& g, const PointSums<T>& sums, unsigned active, int64_t first, int count) {
+__attribute__((noinline)) void store_point_gradients(const BackwardArgs<T>& a, const Levels<T>& levels, const Group<T>& g, const PointSums<T>& sums, unsigned active, int64_t first, int count, bool stream) {
     using F = Lanes<T>;
     const Query<T>& q = a.query;
     const bool mixed = q.filter == kLinearMipmapLinear, mipmapped = q.filter >= kLinearMipmapNearest, cube = q.boundary == kCube;
@@ -45,7 +46,7 @@ __attribute__((noinline)) void store_point_gradients(const BackwardArgs<T>& a, c
     const F step = mixed ? sums.step : zero;
     if (a.d_bias) {
         const F d_bias[1] = {step};
-        store_rows(d_bias, count, a.d_bias + first);
+        store_rows(d_bias, count, stream, a.d_bias + first);
     }
     Derivatives<F> d_slopes = {zero, zero, zero, zero};
     if (mixed && q.uv_da && (a.d_uv_da || (a.d_uv && cube))) {
@@ -57,10 +58,10 @@ __attribute__((noinline)) void store_point_gradients(const BackwardArgs<T>& a, c
             const FaceDerivatives<F> d = face_derivatives_adjoint(g.place.cube, d_slopes);
             const Vec3<F> x = out_of_face(g.place.cube.face, d.x), y = out_of_face(g.place.cube.face, d.y);
             const F rows[6] = {only(active, x.x), only(active, y.x), only(active, x.y), only(active, y.y), only(active, x.z), only(active, y.z)};
-            store_rows(rows, count, a.d_uv_da + 6 * first);
+            store_rows(rows, count, stream, a.d_uv_da + 6 * first);
         } else {
             const F rows[4] = {d_slopes.s_x, d_slopes.s_y, d_slopes.t_x, d_slopes.t_y};
-            store_rows(rows, count, a.d_uv_da + 4 * first);
+            store_rows(rows, count, stream, a.d_uv_da + 4 * first);
         }
     }
     if (!a.d_uv) return;
@@ -79,14 +80,14 @@ __attribute__((noinline)) void store_point_gradients(const BackwardArgs<T>& a, c
     }
     if (!cube) {
         const F rows[2] = {d_s, d_t};
-        store_rows(rows, count, a.d_uv + 2 * first);
+        store_rows(rows, count, stream, a.d_uv + 2 * first);
         return;
     }
     Vec3<F> d = zero_unless_finite(face_coordinate_adjoint(g.place.cube, d_s, d_t));
     if (mixed && q.uv_da) d = d + zero_unless_finite(face_derivatives_point_adjoint(g.place.cube, g.slopes.face, d_slopes));
     d = out_of_face(g.place.cube.face, d);
     const F rows[3] = {only(active, d.x), only(active, d.y), only(active, d.z)};
-    store_rows(rows, count, a.d_uv + 3 * first);
+    store_rows(rows, count, stream, a.d_uv + 3 * first);
 }
 
 RG_END

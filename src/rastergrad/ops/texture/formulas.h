@@ -98,6 +98,17 @@ template <class F> RG_FN F bilinear_slope_t(Cell<F> c, F a) {
     return first + a * ((c.t11 - c.t10) - first);
 }
 
+// The same summed over channels: dot products of an upstream gradient with the differences that make up the blend.
+template <class F> struct Rises {
+    F top, bottom;  // along the columns, in both rows
+    F side;         // along the rows, in the first column
+};
+template <class F> RG_FN Rises<F> rises(Cell<F> c, F g) { return {g * (c.t10 - c.t00), g * (c.t11 - c.t01), g * (c.t01 - c.t00)}; }
+template <class F> RG_FN F slope_s(Rises<F> r, F b) { return r.top + b * (r.bottom - r.top); }
+template <class F> RG_FN F slope_t(Rises<F> r, F a) { return r.side + a * (r.bottom - r.top); }
+// How far the blend is above its first texel.
+template <class F> RG_FN F rise(Rises<F> r, F a, F b) { return a * r.top + b * slope_t(r, a); }
+
 // Between two levels; the derivative with respect to f is finer's difference to coarser.
 template <class F> RG_FN F between_levels(F finer, F coarser, F f) { return finer + f * (coarser - finer); }
 // Gradient with respect to the coordinate, from the slopes of both levels and their sizes.
