@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     peers = Peers([name for name in PEERS if name in args.peers], max(args.threads))
     torch.set_num_threads(max(args.threads))
     rg.recycle_torch_memory()
+    rg.rest_torch_threads()
     machine = results.machine(args.threads, args.size)
     print(", ".join(f"{k} {v}" for k, v in machine.items()))
     peers.start()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Gradients of texels are summed in squares that follow the pixels. Neither where squares lie nor how they move
-must show.
+"""Gradients of texels are summed in squares that follow the pixels. Neither where squares lie nor how they
+move must show.
 """
 
 import math
@@ -129,7 +129,7 @@ def test_squares_end_at_seams(
 @pytest.mark.parametrize("run", [1, 5, 16, 48])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_squares_follow_pixels_that_jump(run: int, dtype: torch.dtype) -> None:
-    """Every few pixels look somewhere else: squares are not worth it, and rest; what they held must arrive."""
+    """Every few pixels look somewhere else: squares rest, being of no use; what they held arrives."""
     g = torch.Generator().manual_seed(run)
     tex = torch.randn(1, 512, 512, 3, generator=g, dtype=torch.float64)
     uv, uv_da = plane(80, 96, (512, 512), 0.8, 0.3, (0.2, 0.2))
@@ -164,8 +164,8 @@ def test_same_bits_for_every_thread_count_and_way_of_asking(channels: int) -> No
 
 @pytest.mark.parametrize("boundary_mode", ["wrap", "clamp", "zero"])
 def test_what_is_not_finite_stays_at_its_texels(boundary_mode: str) -> None:
-    """One pixel's infinite upstream gradient reaches its four texels and no other; a texel beside those that a
-    pixel looks at may be NaN.
+    """One pixel's infinite upstream gradient reaches its four texels and no other; a texel beside those that
+    a pixel looks at may be NaN.
     """
     tex = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(1))
     uv, _ = plane(40, 48, (64, 64), 0.9, 0.0, (0.05, 0.05))

@@ -4,6 +4,7 @@
 from .core.debug import debug
 from .core.native import memory_use, release_memory
 from .core.system_memory import recycle_torch_memory
+from .core.torch_threads import rest_torch_threads
 from .ops.antialias.counts import OutlineCounts, outline_counts
 from .ops.antialias.op import antialias
 from .ops.antialias.topology import EdgeTopology, edge_topology
@@ -31,4 +32,5 @@ __all__ = [  # noqa: RUF022
     "memory_use",
     "release_memory",
     "recycle_torch_memory",
+    "rest_torch_threads",
 ]

@@ -138,6 +138,7 @@ def _add_demo_capture(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo_capture(options: argparse.Namespace) -> int:
+    from rastergrad.capture.cli import share_process_with_torch
     from rastergrad.demo.performance import RESULTS, CaptureDemoOptions, run_capture_demo
 
     wanted = CaptureDemoOptions(
@@ -146,6 +147,7 @@ def _demo_capture(options: argparse.Namespace) -> int:
         seed=options.seed,
         landmarks=not options.no_landmarks,
     )
+    share_process_with_torch()
     print(*run_capture_demo(wanted), sep="\n")
     return 0
 

@@ -90,8 +90,17 @@ def run(options: argparse.Namespace) -> int:
     if options.check:
         sys.stdout.write("\n".join(describe(open_checked(wanted))) + "\n")
         return 0
+    share_process_with_torch()
     capture(wanted)
     return 0
+
+
+def share_process_with_torch() -> None:
+    """A fit alternates between torch's operations and ours: for a program, not a library, to settle."""
+    import rastergrad as rg
+
+    rg.recycle_torch_memory()
+    rg.rest_torch_threads()
 
 
 def _device(name: str) -> str:
