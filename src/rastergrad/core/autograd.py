@@ -54,7 +54,7 @@ class Primitive:
         outputs: how many tensors forward returns.
         differentiable: how many of the tensors at the beginning have a gradient.
         constant_outputs: positions of outputs without gradient.
-        saved_outputs: how many of the first outputs backward looks at.
+        saved_outputs: positions of those that backward looks at; also of some that a call does not return.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Primitive:
         outputs: int,
         differentiable: int,
         constant_outputs: Sequence[int] = (),
-        saved_outputs: int = 0,
+        saved_outputs: Sequence[int] = (),
     ) -> None:
         self.name = name
         self.forward = forward
@@ -139,19 +139,21 @@ def _wants_gradient(x: Any) -> bool:
     return isinstance(x, Tensor) and x.requires_grad
 
 
-def _save(ctx: Any, primitive: Primitive, flat: Sequence[Any], outputs: tuple[Tensor, ...]) -> None:
+def _save(
+    ctx: Any, primitive: Primitive, flat: Sequence[Any], outputs: tuple[Tensor, ...], returned: int
+) -> None:
     if primitive.constant_outputs:
-        ctx.mark_non_differentiable(*[outputs[i] for i in primitive.constant_outputs if i < len(outputs)])
+        ctx.mark_non_differentiable(*[outputs[i] for i in primitive.constant_outputs if i < returned])
     ctx.set_materialize_grads(False)
     leading, fixed = primitive.leading, primitive.fixed
     ctx.kept = primitive, flat[leading:fixed]
-    ctx.save_for_backward(*flat[:leading], *flat[fixed:], *outputs[: primitive.saved_outputs])
+    ctx.save_for_backward(*flat[:leading], *flat[fixed:], *[outputs[i] for i in primitive.saved_outputs])
 
 
 def _restore(ctx: Any) -> tuple[Primitive, Sequence[Any], Sequence[Tensor]]:
     primitive, constants = ctx.kept
     saved = ctx.saved_tensors
-    leading, inputs = primitive.leading, len(saved) - primitive.saved_outputs
+    leading, inputs = primitive.leading, len(saved) - len(primitive.saved_outputs)
     return primitive, (*saved[:leading], *constants, *saved[leading:inputs]), saved[inputs:]
 
 
@@ -170,9 +172,9 @@ class _Eager(torch.autograd.Function):
         ctx: Any, call: tuple[Primitive, Sequence[Any], int], *tensors: Tensor | None
     ) -> tuple[Tensor, ...]:
         primitive, inputs, count = call
-        outputs = primitive.forward(*inputs)[:count]
-        _save(ctx, primitive, primitive.flat(inputs) if primitive.has_list else inputs, outputs)
-        return outputs
+        outputs = primitive.forward(*inputs)
+        _save(ctx, primitive, primitive.flat(inputs) if primitive.has_list else inputs, outputs, count)
+        return outputs[:count]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
@@ -207,7 +209,7 @@ class _Transformable(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         primitive, *flat = inputs
-        _save(ctx, primitive, flat, output)
+        _save(ctx, primitive, flat, output, primitive.outputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
@@ -355,7 +357,7 @@ def _register(primitive: Primitive, inputs: str, shapes: Forward) -> Callable[..
 
     def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         outputs = (output,) if primitive.outputs == 1 else output
-        _save(ctx, primitive, primitive.flat(inputs), outputs)
+        _save(ctx, primitive, primitive.flat(inputs), outputs, primitive.outputs)
 
     def differentiate(ctx: Any, *grads: Tensor | None) -> Any:
         _, flat, outputs = _restore(ctx)

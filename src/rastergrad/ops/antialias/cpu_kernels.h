@@ -25,6 +25,7 @@ template <class T> struct BackwardArgs {
 template <class T> struct OutlineForwardArgs {
     ForwardArgs<T> base;
     int64_t intersections;  // whether surfaces that pass through each other are blended
+    uint8_t* outlines;      // what backward would have to find again, see OutlineEdges; or null
 };
 // This and the other two: -1, or the first triangle with a vertex that does not exist; the outputs are then unset.
 template <class T> int64_t outline_forward(const OutlineForwardArgs<T>& a);
@@ -32,6 +33,7 @@ template <class T> int64_t outline_forward(const OutlineForwardArgs<T>& a);
 template <class T> struct OutlineBackwardArgs {
     BackwardArgs<T> base;
     int64_t intersections;
+    uint8_t* outlines;  // from forward, or null
 };
 template <class T> int64_t outline_backward(const OutlineBackwardArgs<T>& a);
 

@@ -175,7 +175,7 @@ void backward_strip(const OutlineBackwardArgs<T>& a, const OutlineEdges<T>& edge
 template <class T> int64_t outline_forward(const OutlineForwardArgs<T>& a) {
     const Scene<T>& s = a.base.scene;
     if (s.images * a.base.channels == 0) return -1;
-    const OutlineEdges<T> edges(s);
+    const OutlineEdges<T> edges(s, a.outlines);
     if (edges.bad_triangle() >= 0) return edges.bad_triangle();
     const Strips strips(s.height, s.width, kForwardPixels);
     for_each_strip(s.threads, s.images, s.height, strips, [&](int, int64_t, int64_t image, int64_t begin, int64_t end) {
@@ -192,7 +192,7 @@ template <class T> int64_t outline_backward(const OutlineBackwardArgs<T>& a) {
         if (a.base.d_pos && vertex_rows) memset(a.base.d_pos, 0, size_t(vertex_rows) * 4 * sizeof(T));
         return -1;
     }
-    const OutlineEdges<T> edges(s);
+    const OutlineEdges<T> edges(s, a.outlines, a.outlines != nullptr);
     if (edges.bad_triangle() >= 0) return edges.bad_triangle();
     const Strips strips(s.height, s.width, backward_pixels(s.images * s.height * s.width));
     const auto run = [&](RowScatter<T>* scatter) {

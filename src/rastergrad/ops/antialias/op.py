@@ -183,7 +183,7 @@ def blend(
         opposites = None if topology is None else _opposites(topology, tri)
         return reference.antialias(color, rast, pos, tri.long(), opposites, pos_gradient_boost=boost)
     if method == "outline":
-        (image,) = _outline(color, pos, rast, tri, twins, bounds, boost, intersections)
+        image, _ = _outline(color, pos, rast, tri, twins, bounds, boost, intersections)
     else:
         (image,) = _pixel_pair(color, pos, rast, tri, twins, bounds, boost, strict)
     return image
@@ -303,16 +303,27 @@ def _outline_forward(
 ) -> tuple[Tensor, ...]:
     usable = usable_twins("antialias", pos, tri, twins, bounds, True)
     if gpu.holds(color):
-        return (cuda.outline(cuda.Scene(rast, pos, tri, usable), color, intersections),)
+        image = cuda.outline(cuda.Scene(rast, pos, tri, usable), color, intersections)
+        return image, color.new_empty(0, dtype=torch.uint8)
     *pixels, _ = rast.shape
     scene = scene_fields(pixels, rast, pos, tri, usable)
     system_memory.require("antialias", color.nbytes, pixels)
     image = native.empty_as(color)
+    outlines = native.empty((_outlines_size(pixels, pos, tri),), torch.uint8)
     options = color.shape[-1], int(intersections)
-    bad = native.call(_OUTLINE[0][color.dtype], *scene, color, image, *options)
+    bad = native.call(_OUTLINE[0][color.dtype], *scene, color, image, *options, outlines)
     if bad >= 0:
         refuse_indices("antialias", tri, pos.shape[-2])
-    return (image,)
+    return image, outlines
+
+
+def _outlines_size(pixels: Sequence[int], pos: Tensor, tri: Tensor) -> int:
+    """Bytes that the kernel keeps for the way back: which edges of triangles are outlines, and a map of the
+    image in cells of 8 x 8 pixels.
+    """
+    images, height, width = pixels
+    tables = images if pos.ndim == 3 else 1
+    return tables * (tri.shape[0] + -(-height // 8) * -(-width // 8))
 
 
 # ---- backward ---------------------------------------------------------------------------------------------
@@ -327,7 +338,7 @@ def _pixel_pair_backward(
 def _outline_backward(
     needs: Sequence[bool], inputs: Sequence[Any], outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> Sequence[Tensor | None]:
-    return _run_backward(_OUTLINE, needs, inputs, grads[0], int(inputs[7]))
+    return _run_backward(_OUTLINE, needs, inputs, grads[0], int(inputs[7]), outputs[0])
 
 
 def _run_backward(
@@ -335,7 +346,7 @@ def _run_backward(
     needs: Sequence[bool],
     inputs: Sequence[Any],
     d_image: Tensor | None,
-    *options: int,
+    *options: Any,
 ) -> Sequence[Tensor | None]:
     color, pos, rast, tri, twins, bounds, boost, _ = inputs
     if d_image is None or not any(needs):
@@ -375,6 +386,11 @@ def _shapes(color: Tensor, *_: Any) -> tuple[Tensor, ...]:
     return (color.new_empty(color.shape),)
 
 
+def _outline_shapes(color: Tensor, pos: Tensor, rast: Tensor, tri: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    size = 0 if gpu.holds(color) else _outlines_size(rast.shape[:3], pos, tri)
+    return color.new_empty(color.shape), color.new_empty(size, dtype=torch.uint8)
+
+
 # ---- registration -----------------------------------------------------------------------------------------
 
 _INPUTS = "Tensor color, Tensor pos, Tensor rast, Tensor tri, Tensor? twins, Tensor? bounds, float boost"
@@ -393,7 +409,9 @@ _outline = Primitive(
     f"{_INPUTS}, bool intersections",
     _outline_forward,
     _outline_backward,
-    _shapes,
-    outputs=1,
+    _outline_shapes,
+    outputs=2,
     differentiable=2,
+    constant_outputs=(1,),
+    saved_outputs=(1,),
 )

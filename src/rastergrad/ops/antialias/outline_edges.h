@@ -13,9 +13,14 @@ RG_BEGIN
 
 template <class T> class OutlineEdges {
   public:
-    explicit OutlineEdges(const Scene<T>& s)
-        : s_(s), half_{T(s.width) / 2, T(s.height) / 2}, tables_(s.pos_image_stride ? s.images : 1),
-          edges_(size_t(tables_ * s.triangles)), map_(s, tables_, false) {
+    // Bytes: those of triangles, then the map's.
+    static int64_t size_of(const Scene<T>& s) { return (s.pos_image_stride ? s.images : 1) * (s.triangles + EdgeMap<T>::cells_of(s)); }
+    // Found, and kept in `memory` if that is not null; or `known`: found and kept there before.
+    explicit OutlineEdges(const Scene<T>& s, uint8_t* memory = nullptr, bool known = false)
+        : s_(s), half_{T(s.width) / 2, T(s.height) / 2}, tables_(s.pos_image_stride ? s.images : 1), own_(memory ? 0 : size_t(size_of(s))),
+          edges_(memory ? memory : own_.data()), map_(s, edges_ + tables_ * s.triangles) {
+        if (known) return;
+        memset(edges_ + tables_ * s.triangles, 0, size_t(tables_ * EdgeMap<T>::cells_of(s)));
         find_edges();
     }
 
@@ -26,7 +31,7 @@ template <class T> class OutlineEdges {
     }
 
     // [triangles]; bit k: the edge opposite to corner k is an outline.
-    const uint8_t* edges(int64_t image) const { return edges_.data() + table_of(image) * s_.triangles; }
+    const uint8_t* edges(int64_t image) const { return edges_ + table_of(image) * s_.triangles; }
     // Whether an outline may pass the pixel or its neighbours' centres.
     RG_FN bool may_pass(int64_t image, int64_t column, int64_t row) const {
         return map_.is_marked(table_of(image), column, row);
@@ -40,7 +45,8 @@ template <class T> class OutlineEdges {
     const Scene<T>& s_;
     Vec2<T> half_;
     int64_t tables_;
-    mutable Block<uint8_t> edges_;
+    Block<uint8_t> own_;
+    uint8_t* const edges_;
     EdgeMap<T> map_;
     std::atomic<int64_t> bad_{kNone};
 
@@ -110,7 +116,7 @@ template <class T> class OutlineEdges {
 
     void find_outlines(int64_t table, int64_t begin, int64_t end, const uint8_t* down) const {
         const uint64_t half_edges = uint64_t(3 * s_.triangles);
-        uint8_t* const edges = edges_.data() + table * s_.triangles;
+        uint8_t* const edges = edges_ + table * s_.triangles;
         for (int64_t t = begin; t < end; t++) {
             unsigned borders = 0, across = 0;
             for (int k = 0; k < 3; k++) {

@@ -130,7 +130,7 @@ _gather = Primitive(
     outputs=2,
     differentiable=1,
     constant_outputs=(1,),
-    saved_outputs=2,
+    saved_outputs=(0, 1),
 )
 
 # ---- average ----------------------------------------------------------------------------------------------

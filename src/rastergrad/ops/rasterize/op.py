@@ -508,5 +508,5 @@ _primitive = Primitive(
     outputs=3,
     differentiable=1,
     constant_outputs=(2,),
-    saved_outputs=1,
+    saved_outputs=(0,),
 )
