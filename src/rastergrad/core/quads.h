@@ -85,7 +85,8 @@ template <class T> RG_FN Lanes<T> look_up(Quad<T> a, Lanes<int32_t> from) {
     }
 #elif RG_VECTOR_BYTES == 32
     if constexpr (sizeof(T) == 4) {
-        for (int q = 0; q < 2; q++) r.p[q] = (typename Lanes<T>::Part)_mm256_permutevar8x32_ps(_mm256_castps128_ps256((__m128)a.p), (__m256i)from.p[q]);
+        const __m256 four = _mm256_castps128_ps256((__m128)a.p);
+        for (int q = 0; q < 2; q++) r.p[q] = (typename Lanes<T>::Part)_mm256_permutevar8x32_ps(four, (__m256i)from.p[q]);
         return r;
     }
 #endif

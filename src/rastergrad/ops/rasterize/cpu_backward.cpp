@@ -20,55 +20,93 @@ constexpr int kFewTriangles = 4;
 // PlaneGradients, a quad each.
 template <class T> struct Sums { Quad<T> at, per_x, per_y; };
 
+// Gradients of a tile's vertices, each shared by some six triangles; those whose place another takes become records: of 1,750,000 additions
+// (1,000,000 triangles) 153,000 are left.
+template <class T> class VertexTable {
+  public:
+    VertexTable(RowScatter<T>& scatter, int worker, int64_t strip, int64_t first_row)
+        : scatter_(scatter), worker_(worker), strip_(strip), first_row_(first_row) {
+        for (auto& vertex : vertex_) vertex = -1;
+    }
+    RG_FN void add(int32_t vertex, Quad<T> d) {
+        const uint32_t at = uint32_t(vertex) % kPlaces;
+        if (vertex_[at] == vertex) {
+            sums_[at] += d;
+            return;
+        }
+        record(at);
+        vertex_[at] = vertex;
+        sums_[at] = d;
+    }
+    void flush() {
+        for (uint32_t at = 0; at < kPlaces; at++) record(at);
+    }
+
+  private:
+    static constexpr uint32_t kPlaces = 512;
+
+    RowScatter<T>& scatter_;
+    int worker_;
+    int64_t strip_, first_row_;
+    int32_t vertex_[kPlaces];
+    alignas(64) Quad<T> sums_[kPlaces];
+
+    RG_FN void record(uint32_t at) {
+        if (vertex_[at] >= 0) sums_[at].store(scatter_.append(worker_, strip_, first_row_ + vertex_[at]));
+    }
+};
+
 template <class T> class TriangleTable {
   public:
     TriangleTable(const BackwardArgs<T>& a, RowScatter<T>& scatter, int worker, int64_t strip, int64_t image)
-        : a_(a), scatter_(scatter), worker_(worker), strip_(strip), first_row_(a.instanced ? image * a.vertices : 0),
-          pos_(a.pos + (a.instanced ? image * a.vertices * 4 : 0)) {
-        for (auto& slot : slots_) slot.triangle = -1;
+        : a_(a), vertices_(scatter, worker, strip, a.instanced ? image * a.vertices : 0), pos_(a.pos + (a.instanced ? image * a.vertices * 4 : 0)) {
+        for (auto& triangle : triangle_) triangle = -1;
     }
     // `block` is relative to the pixel at (fx, fy).
     RG_FN void add(int32_t triangle, T fx, T fy, const Sums<T>& block) {
-        Slot& slot = slots_[triangle % kSlots];
-        if (slot.triangle != triangle) {
-            if (slot.triangle >= 0) leave(slot);
-            slot = {block, fx, fy, triangle};
+        const uint32_t at = uint32_t(triangle) % kSlots;
+        Slot& slot = slots_[at];
+        if (triangle_[at] != triangle) {
+            leave(at);
+            triangle_[at] = triangle;
+            slot = {block, fx, fy};
             return;
         }
         slot.sums.at += block.at;
         slot.sums.per_x += block.per_x + Quad<T>(fx - slot.fx) * block.at;
         slot.sums.per_y += block.per_y + Quad<T>(fy - slot.fy) * block.at;
     }
+    RG_FN VertexTable<T>& vertices() { return vertices_; }
     void flush() {
-        for (const Slot& slot : slots_)
-            if (slot.triangle >= 0) leave(slot);
+        for (uint32_t at = 0; at < kSlots; at++) leave(at);
         if (leaving_) to_corners();
+        vertices_.flush();
     }
 
   private:
-    static constexpr int kSlots = 64;
+    static constexpr uint32_t kSlots = 256;
     // The sums of a triangle, relative to the first pixel (fx, fy) of the block in which it turned up: there they do not cancel.
     struct Slot {
         Sums<T> sums;
         T fx, fy;
-        int32_t triangle;
     };
 
     const BackwardArgs<T>& a_;
-    RowScatter<T>& scatter_;
-    int worker_;
-    int64_t strip_, first_row_;
+    VertexTable<T> vertices_;
     const T* pos_;
+    int32_t triangle_[kSlots];
     Slot slots_[kSlots];
     // Those that left the table. Sixteen at a time give their corners what they have: half the time of one after another.
     int leaving_ = 0;
-    int32_t triangle_[kLanes];
+    int32_t left_[kLanes];
     alignas(64) T fx_[kLanes], fy_[kLanes];
     alignas(64) Quad<T> sums_[3][kLanes];
 
-    RG_FN void leave(const Slot& slot) {
+    RG_FN void leave(uint32_t from) {
+        if (triangle_[from] < 0) return;
+        const Slot& slot = slots_[from];
         const int at = leaving_++;
-        triangle_[at] = slot.triangle;
+        left_[at] = triangle_[from];
         fx_[at] = slot.fx;
         fy_[at] = slot.fy;
         sums_[0][at] = slot.sums.at;
@@ -85,13 +123,13 @@ template <class T> class TriangleTable {
         };
         // Whatever lies in lanes that are not used is not looked at; but it must be a triangle.
         for (int l = leaving_; l < kLanes; l++) {
-            triangle_[l] = triangle_[0];
+            left_[l] = left_[0];
             fx_[l] = fy_[l] = T(0);
             for (auto& s : sums_) s[l] = Quad<T>(T(0));
         }
         Vec4<L> p[3], d_p[3];
         for (int k = 0; k < 3; k++) {
-            const Columns4<T> c = load_columns<T>([&](int l) { return pos_ + 4 * int64_t(a_.tri[3 * int64_t(triangle_[l]) + k]); });
+            const Columns4<T> c = load_columns<T>([&](int l) { return pos_ + 4 * int64_t(a_.tri[3 * int64_t(left_[l]) + k]); });
             p[k] = {c.x, c.y, c.z, c.w};
             d_p[k] = {zero, zero, zero, zero};
         }
@@ -101,7 +139,7 @@ template <class T> class TriangleTable {
             store_columns<T>({d_p[k].x, d_p[k].y, d_p[k].z, d_p[k].w}, kLanes, false, [&](int l) { return reinterpret_cast<T*>(rows[k] + l); });
         for (int l = 0; l < leaving_; l++)
             for (int k = 0; k < 3; k++)
-                rows[k][l].store(scatter_.append(worker_, strip_, first_row_ + a_.tri[3 * int64_t(triangle_[l]) + k]));
+                vertices_.add(a_.tri[3 * int64_t(left_[l]) + k], rows[k][l]);
         leaving_ = 0;
     }
 };
@@ -125,6 +163,9 @@ template <class T> class Square {
     T copy_[64];
 };
 
+// Into the second cache: the lines of a tile have few places in the first one, as rows of an image are often a multiple of 4 kB long.
+template <class T> RG_FN void prefetch_pixels(const T* line) { __builtin_prefetch(line, 0, 2); }
+
 // What arrives at the pixels of a block, and at which of them.
 template <class T> struct Upstream {
     Columns4<T> g, g_db;
@@ -132,8 +173,8 @@ template <class T> struct Upstream {
     bool slopes;
 };
 
-// Which triangles a block shows: its pixels' numbers, and at which there is one. Up to four triangles (`few`, else 0) are listed, each with its pixels.
-// Of more only the `heads` are known: pixels that are the first of their triangle, looking at neighbours to the left and above.
+// Which triangles a block shows: its pixels' numbers, and at which there is one. Up to four triangles (`few`, else 0) are listed, each with
+// its pixels. Of more only the `heads` are known: pixels that are the first of their triangle, looking at neighbours to the left and above.
 struct Visible {
     int32_t number[kLanes];
     unsigned seen, heads;
@@ -149,16 +190,16 @@ template <class T> RG_FN void look(const BackwardArgs<T>& a, const Square<T>& ra
     to.heads = 0;
     if (!to.seen) return;
     number.store(to.number);
+    // Always four steps: how many there are is hard to foretell. Those in excess repeat the first triangle.
     unsigned left = to.seen;
-    for (int n = 0; n < kFewTriangles; n++) to.triangle[n] = to.number[__builtin_ctz(left)];
-    do {
-        const int32_t triangle = to.number[__builtin_ctz(left)];
-        const unsigned pixels = mask_bits(number == lanes_i(triangle));
-        left &= ~pixels;
+    for (int n = 0; n < kFewTriangles; n++) {
+        const int32_t triangle = to.number[__builtin_ctz(left ? left : to.seen)];
         __builtin_prefetch(a.tri + 3 * int64_t(triangle));
-        to.triangle[to.few] = triangle;
-        to.pixels[to.few++] = pixels;
-    } while (left && to.few < kFewTriangles);
+        to.few += left != 0;
+        to.triangle[n] = triangle;
+        to.pixels[n] = left & equal_bits(number, lanes_i(triangle));
+        left ^= to.pixels[n];
+    }
     if (!left) return;
     to.few = 0;
     int32_t before[kLanes + 4];
@@ -177,8 +218,9 @@ template <class T> RG_FN void prefetch_corners(const BackwardArgs<T>& a, const T
     for (unsigned left = block.heads; left; left &= left - 1) prefetch(block.number[__builtin_ctz(left)]);
 }
 
-// The areas of each pixel's own triangle, few of them set up at the block's first pixel (fx, fy) ...
-template <class T> RG_FN PixelAreas<Lanes<T>> areas_of_few(const BackwardArgs<T>& a, const T* pos, const Visible& visible, T fx, T fy, Lanes<T> dx, Lanes<T> dy) {
+// The areas of each pixel's own triangle, few of them set up at the block's first pixel (fx, fy).
+template <class T>
+RG_FN PixelAreas<Lanes<T>> areas_of_few(const BackwardArgs<T>& a, const T* pos, const Visible& visible, T fx, T fy, Lanes<T> dx, Lanes<T> dy) {
     using L = Lanes<T>;
     using Q = Quad<T>;
     Vec4<Q> p[3];
@@ -204,31 +246,19 @@ template <class T> RG_FN PixelAreas<Lanes<T>> areas_of_few(const BackwardArgs<T>
     own.sum_y = look_up(set_up.sum_y, which);
     return areas_at<L>(own, dx, dy);
 }
-// ... or each by itself.
-template <class T> RG_FN PixelAreas<Lanes<T>> areas_of_many(const BackwardArgs<T>& a, const T* pos, const Visible& visible, Lanes<T> fx, Lanes<T> fy) {
-    alignas(64) int32_t triangle[kLanes];
-    const lanes_i number = lanes_i::load(visible.number);
-    select(mask_from_bits<int32_t>(visible.seen), number, lanes_i(visible.triangle[0])).store(triangle);
-    Vec4<Lanes<T>> p[3];
-    for (int k = 0; k < 3; k++) {
-        const Columns4<T> c = load_columns<T>([&](int l) { return pos + 4 * int64_t(a.tri[3 * int64_t(triangle[l]) + k]); });
-        p[k] = {c.x, c.y, c.z, c.w};
-    }
-    return pixel_areas(p, fx, fy);
-}
 
-// Gradients of the planes of each pixel's triangle at the reference pixel, from which it lies (dx, dy) away.
+// Gradients of the planes of each pixel's triangle at the pixel.
 template <class T>
-RG_FN PlaneGradients<Lanes<T>> pixel_gradients(const PixelAreas<Lanes<T>>& areas, const Upstream<T>& up, unsigned inside, Lanes<T> dx, Lanes<T> dy, T step_x, T step_y) {
+RG_FN PlaneGradients<Lanes<T>> pixel_gradients(const PixelAreas<Lanes<T>>& areas, const Upstream<T>& up, unsigned inside, T step_x, T step_y) {
     using L = Lanes<T>;
     const Vec2<L> g_uv{up.g.x, up.g.y};
-    PlaneGradients<L> d = up.slopes ? barycentric_slopes_adjoint(areas, g_uv, Slopes<L>{up.g_db.x, up.g_db.y, up.g_db.z, up.g_db.w}, L(step_x), L(step_y))
-                                    : barycentrics_adjoint(areas, g_uv);
+    const Slopes<L> slopes{up.g_db.x, up.g_db.y, up.g_db.z, up.g_db.w};
+    PlaneGradients<L> d = up.slopes ? barycentric_slopes_adjoint(areas, g_uv, slopes, L(step_x), L(step_y)) : barycentrics_adjoint(areas, g_uv);
     const unsigned planar = up.planar & inside;
     if (planar != 0xffff)
         for (Vec4<L>* v : {&d.at, &d.per_x, &d.per_y}) *v = {keep_bits(planar, v->x), keep_bits(planar, v->y), keep_bits(planar, v->z), v->w};
     d.at.w = keep_bits(up.depths & inside, up.g.z);
-    return referred(d, dx, dy);
+    return d;
 }
 
 // The sixteen rows of a plane's gradients, four to a register.
@@ -242,6 +272,68 @@ template <class T> struct Turned {
     }
 };
 
+// Where the pixels of a block lie from its first one.
+template <class T> RG_FN Vec2<Lanes<T>> offsets(T step_x, T step_y) {
+    using Bits = typename Lanes<T>::Integer;
+    const lanes_i lane = lanes_i::iota();
+    return {convert<T>(convert<Bits>(lane >> 2)) * Lanes<T>(step_x), convert<T>(convert<Bits>(lane & lanes_i(3))) * Lanes<T>(step_y)};
+}
+
+// A block of few triangles: their sums, relative to its first pixel (fx, fy), to the table.
+template <class T>
+RG_FN void add_few(const BackwardArgs<T>& a, const T* pos, TriangleTable<T>& table, const Visible& visible, const Upstream<T>& up, T fx, T fy,
+                   T step_x, T step_y) {
+    const auto [dx, dy] = offsets(step_x, step_y);
+    const PixelAreas<Lanes<T>> areas = areas_of_few(a, pos, visible, fx, fy, dx, dy);
+    unsigned inside = 0xffff;
+    if (a.interior_gate) inside = mask_bits(lies_inside(areas));
+    // A triangle that the gate leaves out must not push another from the table.
+    const unsigned used = (up.planar | up.depths) & inside;
+    if (!used) return;
+    const PlaneGradients<Lanes<T>> d = referred(pixel_gradients(areas, up, inside, step_x, step_y), dx, dy);
+    const Turned<T> at(d.at), per_x(d.per_x), per_y(d.per_y);
+    if (visible.few == 1) {
+        table.add(visible.triangle[0], fx, fy, {at.sum(), per_x.sum(), per_y.sum()});
+        return;
+    }
+    for (int n = 0; n < visible.few; n++) {
+        const unsigned pixels = visible.pixels[n] & used;
+        if (pixels) table.add(visible.triangle[n], fx, fy, {at.sum(pixels), per_x.sum(pixels), per_y.sum(pixels)});
+    }
+}
+
+// A block of more: each pixel gives its triangle's corners what it has. `up` comes by value so that otherwise it may stay in registers.
+template <class T>
+__attribute__((noinline)) void add_many(const BackwardArgs<T>& a, const T* pos, VertexTable<T>& vertices, const Visible& visible, Upstream<T> up,
+                                        T fx, T fy, T step_x, T step_y) {
+    using L = Lanes<T>;
+    alignas(64) int32_t triangle[kLanes];
+    select(mask_from_bits<int32_t>(visible.seen), lanes_i::load(visible.number), lanes_i(visible.triangle[0])).store(triangle);
+    Vec4<L> p[3], d_p[3];
+    const L zero(T(0));
+    for (int k = 0; k < 3; k++) {
+        const Columns4<T> c = load_columns<T>([&](int l) { return pos + 4 * int64_t(a.tri[3 * int64_t(triangle[l]) + k]); });
+        p[k] = {c.x, c.y, c.z, c.w};
+        d_p[k] = {zero, zero, zero, zero};
+    }
+    const auto [dx, dy] = offsets(step_x, step_y);
+    const L x = L(fx) + dx, y = L(fy) + dy;
+    const PixelAreas<L> areas = pixel_areas(p, x, y);
+    unsigned inside = 0xffff;
+    if (a.interior_gate) inside = mask_bits(lies_inside(areas));
+    planes_adjoint(p, x, y, pixel_gradients(areas, up, inside, step_x, step_y), (up.depths & inside) != 0, d_p);
+    alignas(64) T rows[3][4][kLanes];
+    for (int k = 0; k < 3; k++) {
+        const Turned<T> turned(d_p[k]);
+        for (int r = 0; r < 4; r++) turned.rows[r].store(rows[k][r]);
+    }
+    for (unsigned left = (up.planar | up.depths) & inside; left; left &= left - 1) {
+        const int l = __builtin_ctz(left);
+        const int32_t* n = a.tri + 3 * int64_t(triangle[l]);
+        for (int k = 0; k < 3; k++) vertices.add(n[k], Quad<T>::load(rows[k][l & 3] + (l & ~3)));
+    }
+}
+
 // `first` is the offset of the block's first pixel, which lies at (fx, fy); columns and rows are those left in the image; `ahead` leads to the
 // block that is prefetched, 0: none.
 template <class T>
@@ -252,15 +344,15 @@ RG_FN void backward_block(const BackwardArgs<T>& a, const T* pos, TriangleTable<
     const auto square = [&](const T* from) { return Square<T>(from + first, a.width, columns, rows).columns(); };
     const auto soon = [&](const T* from) {
         if (ahead)
-            for (int y = 0; y < 4; y++) __builtin_prefetch(from + first + ahead + 4 * y * a.width);
+            for (int y = 0; y < 4; y++) prefetch_pixels(from + first + ahead + 4 * y * a.width);
     };
     const unsigned seen = visible.seen;
     if (!seen) return;
     // All bits but the sign, so that a negative zero is one.
-    const auto nonzero = [](Lanes<Bits> x) { return mask_bits((x << 1) != Lanes<Bits>(0)); };
+    const auto nonzero = [](Lanes<Bits> x) { return ~equal_bits(x << 1, Lanes<Bits>(0)); };
     const auto bits = [](L x) { return bits_as<Bits>(x); };
-    const L zero(T(0));
-    Upstream<T> up{{zero, zero, zero, zero}, {zero, zero, zero, zero}, 0, 0, false};
+    const L none(T(0));
+    Upstream<T> up{{none, none, none, none}, {none, none, none, none}, 0, 0, false};
     if (a.d_rast) {
         soon(a.d_rast);
         up.g = square(a.d_rast);
@@ -274,46 +366,10 @@ RG_FN void backward_block(const BackwardArgs<T>& a, const T* pos, TriangleTable<
         up.slopes = slopes != 0;
         up.planar |= slopes;
     }
-    unsigned used = up.planar | up.depths;
-    if (!used) return;
-
-    const lanes_i lane = lanes_i::iota();
-    const L dx = convert<T>(convert<Bits>(lane >> 2)) * L(step_x), dy = convert<T>(convert<Bits>(lane & lanes_i(3))) * L(step_y);
+    if (!(up.planar | up.depths)) return;
     // What is seen decides on the way, not what is used: a pixel without gradient changes no bit of its neighbours' sums.
-    const PixelAreas<L> areas = visible.few ? areas_of_few(a, pos, visible, fx, fy, dx, dy) : areas_of_many(a, pos, visible, L(fx) + dx, L(fy) + dy);
-    unsigned inside = 0xffff;
-    if (a.interior_gate) inside = mask_bits(lies_inside(areas));
-    // A triangle that the gate leaves out must not push another from the table.
-    used &= inside;
-    if (!used) return;
-    const PlaneGradients<L> d = pixel_gradients(areas, up, inside, dx, dy, step_x, step_y);
-    const Turned<T> at(d.at), per_x(d.per_x), per_y(d.per_y);
-    if (visible.few == 1) {
-        table.add(visible.triangle[0], fx, fy, {at.sum(), per_x.sum(), per_y.sum()});
-        return;
-    }
-    for (int n = 0; n < visible.few; n++) {
-        const unsigned pixels = visible.pixels[n] & used;
-        if (pixels) table.add(visible.triangle[n], fx, fy, {at.sum(pixels), per_x.sum(pixels), per_y.sum(pixels)});
-    }
-    if (visible.few) return;
-    alignas(64) T each[3][4][kLanes];
-    for (int r = 0; r < 4; r++) {
-        at.rows[r].store(each[0][r]);
-        per_x.rows[r].store(each[1][r]);
-        per_y.rows[r].store(each[2][r]);
-    }
-    for (unsigned left = used; left;) {
-        const int32_t mine = visible.number[__builtin_ctz(left)];
-        const Quad<T> none(T(0));
-        Sums<T> sums{none, none, none};
-        for (int l; left && visible.number[l = __builtin_ctz(left)] == mine; left &= left - 1) {
-            sums.at += Quad<T>::load(each[0][l & 3] + (l & ~3));
-            sums.per_x += Quad<T>::load(each[1][l & 3] + (l & ~3));
-            sums.per_y += Quad<T>::load(each[2][l & 3] + (l & ~3));
-        }
-        table.add(mine, fx, fy, sums);
-    }
+    if (visible.few) add_few(a, pos, table, visible, up, fx, fy, step_x, step_y);
+    else add_many(a, pos, table.vertices(), visible, up, fx, fy, step_x, step_y);
 }
 
 template <class T> void backward_tile(const BackwardArgs<T>& a, RowScatter<T>& scatter, int worker, int64_t strip, int64_t image, int64_t i0, int64_t j0) {
@@ -328,7 +384,7 @@ template <class T> void backward_tile(const BackwardArgs<T>& a, RowScatter<T>& s
         for (int64_t i = i0; i < i1; i += 4) {
             const T* first = a.rast + line + 4 * i;
             if (j + 8 <= j1)
-                for (int y = 4; y < 8; y++) __builtin_prefetch(first + 4 * y * a.width);
+                for (int y = 4; y < 8; y++) prefetch_pixels(first + 4 * y * a.width);
             look(a, Square<T>(first, a.width, i1 - i, j1 - j), row[blocks++]);
         }
         row[blocks].few = 0;

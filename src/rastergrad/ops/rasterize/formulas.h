@@ -129,7 +129,8 @@ template <class F> struct PlaneGradients { Vec4<F> at, per_x, per_y; };
 template <class F> RG_FN PlaneGradients<F> barycentrics_adjoint(const PixelAreas<F>& r, Vec2<F> g) {
     const F inverse = F(1) / stabilised(r.sum), zero(0);
     const F alpha = g.x * inverse, beta = g.y * inverse;
-    return {{alpha, beta, zero - (alpha * (r.area[0] * inverse) + beta * (r.area[1] * inverse)), zero}, {zero, zero, zero, zero}, {zero, zero, zero, zero}};
+    const F gamma = alpha * (r.area[0] * inverse) + beta * (r.area[1] * inverse);
+    return {{alpha, beta, zero - gamma, zero}, {zero, zero, zero, zero}, {zero, zero, zero, zero}};
 }
 // The same from upstream g of the slopes and g_uv of the barycentrics: slopes depend on these, too.
 template <class F>
@@ -145,7 +146,9 @@ RG_FN PlaneGradients<F> barycentric_slopes_adjoint(const PixelAreas<F>& r, Vec2<
     return d;
 }
 // From a pixel to the reference pixel, from which it lies (dx, dy) away.
-template <class F> RG_FN PlaneGradients<F> referred(const PlaneGradients<F>& d, F dx, F dy) { return {d.at, d.per_x + dx * d.at, d.per_y + dy * d.at}; }
+template <class F> RG_FN PlaneGradients<F> referred(const PlaneGradients<F>& d, F dx, F dy) {
+    return {d.at, d.per_x + dx * d.at, d.per_y + dy * d.at};
+}
 
 // z/w of the triangle's plane at the pixel, before clamping: linear on the screen.
 template <class F> struct PlaneDepth { F ratio, inverse_w; };
