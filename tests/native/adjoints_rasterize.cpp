@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The adjoints of rasterize. They meet in AreaGradients: gradients of the nine numbers of a triangle, from which corner_adjoint
+// The adjoints of rasterize. They meet in PlaneGradients: gradients of the numbers that all pixels of a triangle share, from which planes_adjoint
 // makes those of the corners; so each proof goes from the twelve coordinates of the corners to what a pixel stores.
 #include "ops/rasterize/formulas.h"
 #include "proof.h"
@@ -35,54 +35,75 @@ void prove_barycentrics() {
     }, [](const double* x, const double* g, double* d) {
         Vec4<double> p[3], d_p[3] = {};
         corners(x, p);
-        corner_adjoint(p, kX, kY, barycentrics_adjoint(areas(p), g[0], g[1]), d_p);
+        planes_adjoint(p, kX, kY, barycentrics_adjoint(areas(p), {g[0], g[1]}), false, d_p);
         spread(d_p, d);
     });
 }
 
 void prove_slopes() {
-    prove<12, 4>("rasterize: barycentric_slopes", [](const auto* x, auto* out) {
+    prove<12, 6>("rasterize: barycentric_slopes", [](const auto* x, auto* out) {
         using F = Dual<12>;
         Vec4<F> p[3];
         corners(x, p);
         const PixelAreas<F> r = areas(p);
         const F inverse = F(1) / stabilised(r.sum);
-        const Slopes<F> s = barycentric_slopes(r, inverse, Vec2<F>{r.area[0] * inverse, r.area[1] * inverse}, F(kStepX), F(kStepY));
+        const Vec2<F> uv{r.area[0] * inverse, r.area[1] * inverse};
+        const Slopes<F> s = barycentric_slopes(r, inverse, uv, F(kStepX), F(kStepY));
         out[0] = s.u_x; out[1] = s.u_y; out[2] = s.v_x; out[3] = s.v_y;
+        out[4] = uv.x; out[5] = uv.y;
     }, [](const double* x, const double* g, double* d) {
         Vec4<double> p[3], d_p[3] = {};
         corners(x, p);
-        AreaGradients<double> a = {};
-        barycentric_slopes_adjoint(areas(p), Slopes<double>{g[0], g[1], g[2], g[3]}, kStepX, kStepY, a);
-        corner_adjoint(p, kX, kY, a, d_p);
+        const Slopes<double> slopes{g[0], g[1], g[2], g[3]};
+        planes_adjoint(p, kX, kY, barycentric_slopes_adjoint(areas(p), {g[4], g[5]}, slopes, kStepX, kStepY), false, d_p);
         spread(d_p, d);
     });
 }
 
+// At the reference pixel and at one beside it, whose gradients are referred to the first.
+constexpr double kBeside = 0.25, kBelow = -0.125;
+
 void prove_depth() {
-    prove<12, 1>("rasterize: plane_depth", [](const auto* x, auto* out) {
+    prove<12, 2>("rasterize: plane_depth", [](const auto* x, auto* out) {
         using F = Dual<12>;
         Vec4<F> p[3];
         corners(x, p);
         out[0] = plane_depth(areas(p), p).ratio;
+        out[1] = plane_depth(pixel_areas(p, F(kX + kBeside), F(kY + kBelow)), p).ratio;
     }, [](const double* x, const double* g, double* d) {
         Vec4<double> p[3], d_p[3] = {};
-        double d_z[3], d_w[3];
         corners(x, p);
-        AreaGradients<double> a = {};
-        plane_depth_adjoint(areas(p), p, g[0], a, d_z, d_w);
-        corner_adjoint(p, kX, kY, a, d_p);
-        for (int k = 0; k < 3; k++) {
-            d_p[k].z += d_z[k];
-            d_p[k].w += d_w[k];
-        }
+        PlaneGradients<double> here = {}, beside = {};
+        here.at.w = g[0];
+        beside.at.w = g[1];
+        planes_adjoint(p, kX, kY, here, true, d_p);
+        planes_adjoint(p, kX, kY, referred(beside, kBeside, kBelow), true, d_p);
+        spread(d_p, d);
+    });
+}
+void prove_referred() {
+    prove<12, 6>("rasterize: referred", [](const auto* x, auto* out) {
+        using F = Dual<12>;
+        Vec4<F> p[3];
+        corners(x, p);
+        const PixelAreas<F> r = pixel_areas(p, F(kX + kBeside), F(kY + kBelow));
+        const F inverse = F(1) / stabilised(r.sum);
+        const Vec2<F> uv{r.area[0] * inverse, r.area[1] * inverse};
+        const Slopes<F> s = barycentric_slopes(r, inverse, uv, F(kStepX), F(kStepY));
+        out[0] = s.u_x; out[1] = s.u_y; out[2] = s.v_x; out[3] = s.v_y;
+        out[4] = uv.x; out[5] = uv.y;
+    }, [](const double* x, const double* g, double* d) {
+        Vec4<double> p[3], d_p[3] = {};
+        corners(x, p);
+        const Slopes<double> slopes{g[0], g[1], g[2], g[3]};
+        const PixelAreas<double> r = pixel_areas(p, kX + kBeside, kY + kBelow);
+        planes_adjoint(p, kX, kY, referred(barycentric_slopes_adjoint(r, {g[4], g[5]}, slopes, kStepX, kStepY), kBeside, kBelow), false, d_p);
         spread(d_p, d);
     });
 }
 
 // No adjoint, but what adjoints of a block of pixels rest on: the areas at one of them lead to those at another.
 void prove_areas_beside() {
-    constexpr double kBeside = 0.25, kBelow = -0.125;
     double worst = 0;
     for (int trial = 0; trial < kTrials; trial++) {
         double x[12];
@@ -105,6 +126,7 @@ int prove_all() {
     prove_areas_beside();
     prove_barycentrics();
     prove_slopes();
+    prove_referred();
     prove_depth();
     return failures;
 }

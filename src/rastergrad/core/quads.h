@@ -88,6 +88,36 @@ template <class T> RG_FN Lanes<T> first_channels(Lanes<T> a, int64_t count) {
     }
 }
 
+// The transpose of 4 x 4 numbers.
+template <class T> RG_FN void transpose(Quad<T> (&a)[4]) {
+    const auto t0 = __builtin_shufflevector(a[0].p, a[1].p, 0, 4, 1, 5), t1 = __builtin_shufflevector(a[0].p, a[1].p, 2, 6, 3, 7);
+    const auto t2 = __builtin_shufflevector(a[2].p, a[3].p, 0, 4, 1, 5), t3 = __builtin_shufflevector(a[2].p, a[3].p, 2, 6, 3, 7);
+    a[0].p = __builtin_shufflevector(t0, t2, 0, 1, 4, 5);
+    a[1].p = __builtin_shufflevector(t0, t2, 2, 3, 6, 7);
+    a[2].p = __builtin_shufflevector(t1, t3, 0, 1, 4, 5);
+    a[3].p = __builtin_shufflevector(t1, t3, 2, 3, 6, 7);
+}
+// Lane l is number from[l] of the four.
+template <class T> RG_FN Lanes<T> look_up(Quad<T> a, Lanes<int32_t> from) {
+    Lanes<T> r;
+#if RG_VECTOR_BYTES == 64
+    if constexpr (sizeof(T) == 4) {
+        r.p[0] = (typename Lanes<T>::Part)_mm512_permutexvar_ps((__m512i)from.p[0], _mm512_castps128_ps512((__m128)a.p));
+        return r;
+    }
+#elif RG_VECTOR_BYTES == 32
+    if constexpr (sizeof(T) == 4) {
+        const __m256 four = _mm256_castps128_ps256((__m128)a.p);
+        for (int q = 0; q < 2; q++) r.p[q] = (typename Lanes<T>::Part)_mm256_permutevar8x32_ps(four, (__m256i)from.p[q]);
+        return r;
+    }
+#endif
+    T four[4];
+    a.store(four);
+    for (int l = 0; l < kLanes; l++) r.set(l, four[from[l]]);
+    return r;
+}
+
 // The first `count` channels to memory.
 template <class T> RG_FN void store_some(Quad<T> x, T* to, int64_t count) {
     if (count >= 4) x.store(to);
@@ -325,24 +355,30 @@ template <class T, class Rows> RG_FN Columns4<T> load_columns(Rows&& rows) {
 template <class T> RG_FN Columns4<T> load_columns(const T* first, int64_t stride) {
     return load_columns<T>([=](int l) { return first + l * stride; });
 }
-// A square of 4 x 4 neighbours, `stride` numbers from one line of four to the next. Whole lines where a register holds one.
+// A square of 4 x 4 neighbours, `stride` numbers from one line of four to the next; lane 4 x + y is place x of line y. In this order whole
+// lines are loaded, and the transpose stays inside groups.
 template <class T> RG_FN Columns4<T> load_square(const T* first, int64_t stride) {
-#if RG_VECTOR_BYTES == 64
+#if defined(__SSE2__)
     if constexpr (sizeof(T) == 4) {
-        const __m512 a = _mm512_loadu_ps(first), b = _mm512_loadu_ps(first + stride);
-        const __m512 d = _mm512_loadu_ps(first + 2 * stride), e = _mm512_loadu_ps(first + 3 * stride);
-        const __m512 ab0 = _mm512_shuffle_f32x4(a, b, 0x44), ab2 = _mm512_shuffle_f32x4(a, b, 0xee);
-        const __m512 de0 = _mm512_shuffle_f32x4(d, e, 0x44), de2 = _mm512_shuffle_f32x4(d, e, 0xee);
-        Columns4<T> c;
-        c.x.p[0] = (Lanes<float>::Part)_mm512_shuffle_f32x4(ab0, de0, 0x88);
-        c.y.p[0] = (Lanes<float>::Part)_mm512_shuffle_f32x4(ab0, de0, 0xdd);
-        c.z.p[0] = (Lanes<float>::Part)_mm512_shuffle_f32x4(ab2, de2, 0x88);
-        c.w.p[0] = (Lanes<float>::Part)_mm512_shuffle_f32x4(ab2, de2, 0xdd);
+        Columns4<T> c{Lanes<T>::load(first), Lanes<T>::load(first + stride), Lanes<T>::load(first + 2 * stride), Lanes<T>::load(first + 3 * stride)};
         transpose_groups(c.x, c.y, c.z, c.w);
         return c;
     }
 #endif
-    return load_columns<T>([=](int l) { return first + (l >> 2) * stride + (l & 3) * 4; });
+    return load_columns<T>([=](int l) { return first + (l & 3) * stride + (l >> 2) * 4; });
+}
+
+// Sixteen rows of four, given column by column: then register r holds rows r, 4 + r, 8 + r and 12 + r.
+template <class T> RG_FN void turn(Lanes<T> (&c)[4]) {
+#if defined(__SSE2__)
+    if constexpr (sizeof(T) == 4) return transpose_groups(c[0], c[1], c[2], c[3]);
+#endif
+    T column[4][kLanes], row[kLanes];
+    for (int k = 0; k < 4; k++) c[k].store(column[k]);
+    for (int r = 0; r < 4; r++) {
+        for (int l = 0; l < kLanes; l++) row[l] = column[l & 3][(l & ~3) + r];
+        c[r] = Lanes<T>::load(row);
+    }
 }
 
 // The last numbers of sixteen rows of four that lie one after another.

@@ -58,13 +58,12 @@ RG_GLOBAL(rasterize_backward, 256, BackwardArgs, a) {
             const PixelAreas<Real> areas = pixel_areas(p, fx, fy);
             used = !a.interior_gate || lies_inside(areas);
             if (used) {
-                AreaGradients<Real> d{{zero, zero, zero}, {zero, zero, zero}, {zero, zero, zero}};
-                if (planar) d = barycentrics_adjoint(areas, g.x, g.y);
-                if (slopes) barycentric_slopes_adjoint(areas, Slopes<Real>{g_db.x, g_db.y, g_db.z, g_db.w}, step_x, step_y, d);
-                Real d_z[3] = {zero, zero, zero}, d_w[3] = {zero, zero, zero};
-                if (depth) plane_depth_adjoint(areas, p, g.z, d, d_z, d_w);
-                for (int k = 0; k < 3; k++) d_p[k] = {zero, zero, d_z[k], d_w[k]};
-                corner_adjoint(p, fx, fy, d, d_p);
+                const Vec2<Real> g_uv{g.x, g.y};
+                PlaneGradients<Real> d = slopes ? barycentric_slopes_adjoint(areas, g_uv, Slopes<Real>{g_db.x, g_db.y, g_db.z, g_db.w}, step_x, step_y)
+                                                : barycentrics_adjoint(areas, g_uv);
+                if (!planar) d = {{zero, zero, zero, zero}, {zero, zero, zero, zero}, {zero, zero, zero, zero}};
+                d.at.w = g.z;
+                planes_adjoint(p, fx, fy, d, depth, d_p);
                 triangle = seen;
             }
         }

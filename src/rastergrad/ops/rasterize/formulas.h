@@ -60,8 +60,7 @@ template <class F, class S> RG_FN PixelAreas<F> areas_at(const PixelAreas<S>& at
     return r;
 }
 
-// What pixel_areas depends on: gradients of the nine pixel-independent numbers of a triangle, summed over its pixels.
-// The areas are those at a reference pixel: A_k(f) = area[k] + (f - reference).x per_x[k] + (f - reference).y per_y[k].
+// Gradients of the nine numbers that all pixels of a triangle share: A_k(f) = area[k] + (f - reference).x per_x[k] + (f - reference).y per_y[k].
 template <class F> struct AreaGradients { F area[3], per_x[3], per_y[3]; };
 
 // Adds the gradients of the corners; q are the corners seen from the reference pixel (fx, fy).
@@ -122,31 +121,33 @@ template <class F> RG_FN mask_of<F> lies_inside(const PixelAreas<F>& r) {
     return (negative ^ positive) | (r.sum != r.sum);
 }
 
-// Upstream (g_u, g_v) of the barycentrics. Clamping is not gated.
-template <class F> RG_FN AreaGradients<F> barycentrics_adjoint(const PixelAreas<F>& r, F g_u, F g_v) {
-    const F inverse = F(1) / stabilised(r.sum);
-    const F alpha = g_u * inverse, beta = g_v * inverse;
-    const F gamma = alpha * (r.area[0] * inverse) + beta * (r.area[1] * inverse), zero = F(0);
-    return {{alpha - gamma, beta - gamma, zero - gamma}, {zero, zero, zero}, {zero, zero, zero}};
+// What a fragment depends on: four planes over the image, of areas 0 and 1, of the sum of areas and of z/w, in this order. Gradients of their
+// values at a reference pixel and of their slopes, which are sums over the pixels of a triangle.
+template <class F> struct PlaneGradients { Vec4<F> at, per_x, per_y; };
+
+// Gradients at the pixel itself from upstream g of the barycentrics. Clamping is not gated.
+template <class F> RG_FN PlaneGradients<F> barycentrics_adjoint(const PixelAreas<F>& r, Vec2<F> g) {
+    const F inverse = F(1) / stabilised(r.sum), zero(0);
+    const F alpha = g.x * inverse, beta = g.y * inverse;
+    const F gamma = alpha * (r.area[0] * inverse) + beta * (r.area[1] * inverse);
+    return {{alpha, beta, zero - gamma, zero}, {zero, zero, zero, zero}, {zero, zero, zero, zero}};
 }
-// Adds upstream g of the slopes.
+// The same from upstream g of the slopes and g_uv of the barycentrics: slopes depend on these, too.
 template <class F>
-RG_FN void barycentric_slopes_adjoint(const PixelAreas<F>& r, Slopes<F> g, F step_x, F step_y, AreaGradients<F>& d) {
-    const F inverse = F(1) / stabilised(r.sum);
+RG_FN PlaneGradients<F> barycentric_slopes_adjoint(const PixelAreas<F>& r, Vec2<F> g_uv, Slopes<F> g, F step_x, F step_y) {
+    const F inverse = F(1) / stabilised(r.sum), zero(0);
     const F u = r.area[0] * inverse, v = r.area[1] * inverse, kx = step_x * inverse, ky = step_y * inverse;
     const F h1 = g.u_x * kx, h2 = g.u_y * ky, h3 = g.v_x * kx, h4 = g.v_y * ky;
     const F m_x = h1 * u + h3 * v, m_y = h2 * u + h4 * v;
-    const F all = (F(2) * (r.sum_x * m_x + r.sum_y * m_y) -
-                   (h1 * r.per_x[0] + h2 * r.per_y[0] + h3 * r.per_x[1] + h4 * r.per_y[1])) * inverse;
-    d.area[0] += all - (h1 * r.sum_x + h2 * r.sum_y) * inverse;
-    d.area[1] += all - (h3 * r.sum_x + h4 * r.sum_y) * inverse;
-    d.area[2] += all;
-    d.per_x[0] += h1 - m_x;
-    d.per_x[1] += h3 - m_x;
-    d.per_x[2] -= m_x;
-    d.per_y[0] += h2 - m_y;
-    d.per_y[1] += h4 - m_y;
-    d.per_y[2] -= m_y;
+    PlaneGradients<F> d = barycentrics_adjoint(r, {g_uv.x - (h1 * r.sum_x + h2 * r.sum_y), g_uv.y - (h3 * r.sum_x + h4 * r.sum_y)});
+    d.at.z += ((r.sum_x * m_x + r.sum_y * m_y) - (h1 * r.per_x[0] + h2 * r.per_y[0] + h3 * r.per_x[1] + h4 * r.per_y[1])) * inverse;
+    d.per_x = {h1, h3, zero - m_x, zero};
+    d.per_y = {h2, h4, zero - m_y, zero};
+    return d;
+}
+// From a pixel to the reference pixel, from which it lies (dx, dy) away.
+template <class F> RG_FN PlaneGradients<F> referred(const PlaneGradients<F>& d, F dx, F dy) {
+    return {d.at, d.per_x + dx * d.at, d.per_y + dy * d.at};
 }
 
 // z/w of the triangle's plane at the pixel, before clamping: linear on the screen.
@@ -173,16 +174,39 @@ template <class F> RG_FN Fragment<F> fragment(const PixelAreas<F>& r, const Vec4
 template <class S> RG_FN S pixel_step(S side) { return S(2) / side; }
 template <class S> RG_FN S first_centre(S side) { return S(1) / side - S(1); }
 
-// Adds upstream g of z/w to the gradients of areas, and gives those that reach z and w of the corners directly.
+// Adds the gradients that g of the plane of z/w brings to areas and to z and w of the corners; r are the areas at the reference pixel.
+// Relative to the depth there: corners of z near w would cancel. A zero g contributes nothing, not even 0 x inf.
 template <class F>
-RG_FN void plane_depth_adjoint(const PixelAreas<F>& r, const Vec4<F> (&p)[3], F g, AreaGradients<F>& d, F (&d_z)[3], F (&d_w)[3]) {
+RG_FN void plane_depth_adjoint(const PixelAreas<F>& r, const Vec4<F> (&p)[3], Vec3<F> g, AreaGradients<F>& d, Vec4<F> (&d_p)[3]) {
     const PlaneDepth<F> depth = plane_depth(r, p);
-    const F h = g * depth.inverse_w;
+    const mask_of<F> silent = (g.x == F(0)) & (g.y == F(0)) & (g.z == F(0));
+    const F inverse = select(silent, F(0), depth.inverse_w), ratio = select(silent, F(0), depth.ratio);
+    const Vec3<F> h = inverse * g;
+    F z[3], along_x(0), along_y(0);
     for (int k = 0; k < 3; k++) {
-        d.area[k] += h * (p[k].z - depth.ratio * p[k].w);
-        d_z[k] = h * r.area[k];
-        d_w[k] = F(0) - h * depth.ratio * r.area[k];
+        z[k] = p[k].z - ratio * p[k].w;
+        along_x += r.per_x[k] * z[k];
+        along_y += r.per_y[k] * z[k];
     }
+    const F d_whole = F(0) - (h.y * along_x + h.z * along_y) * inverse;  // of w, the sum over the areas, which is the same at all pixels
+    for (int k = 0; k < 3; k++) {
+        d.area[k] += h.x * z[k] + d_whole * p[k].w;
+        d.per_x[k] += h.y * z[k];
+        d.per_y[k] += h.z * z[k];
+        const F d_z = h.x * r.area[k] + h.y * r.per_x[k] + h.z * r.per_y[k];
+        d_p[k].z += d_z;
+        d_p[k].w += d_whole * r.area[k] - ratio * d_z;
+    }
+}
+
+// Adds the gradients of the corners from those of the planes, whose reference pixel is (fx, fy).
+template <class F>
+RG_FN void planes_adjoint(const Vec4<F> (&p)[3], F fx, F fy, const PlaneGradients<F>& g, bool depth, Vec4<F> (&d_p)[3]) {
+    AreaGradients<F> d{{g.at.x + g.at.z, g.at.y + g.at.z, g.at.z},
+                       {g.per_x.x + g.per_x.z, g.per_x.y + g.per_x.z, g.per_x.z},
+                       {g.per_y.x + g.per_y.z, g.per_y.y + g.per_y.z, g.per_y.z}};
+    if (depth) plane_depth_adjoint(pixel_areas(p, fx, fy), p, Vec3<F>{g.at.w, g.per_x.w, g.per_y.w}, d, d_p);
+    corner_adjoint(p, fx, fy, d, d_p);
 }
 
 RG_END
