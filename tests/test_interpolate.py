@@ -125,6 +125,32 @@ def test_runs_of_any_length(longest: int, channels: int, diff: Any) -> None:
         assert_gradients_close(got, want, dtype=torch.float32, what="gradients")
 
 
+@pytest.mark.parametrize("longest", [1, 3, 40, 700])
+@pytest.mark.parametrize("size", [(1, 5), (3, 16), (40, 431)])
+@pytest.mark.parametrize(
+    ("channels", "diff"), [(1, None), (1, "all"), (2, None), (2, "all"), (2, [1]), (2, [1, -99]), (2, [0, 0])]
+)
+def test_gradients_of_fragments_alone_are_the_same(
+    longest: int, size: tuple[int, int], channels: int, diff: Any
+) -> None:
+    """Where attributes need no gradient, another kernel takes sixteen pixels at a time, whatever the runs."""
+    attr, rast, tri, rast_db = random_scene(21, channels=channels, size=size)
+    rast = of_random_lengths(rast, len(tri), longest)
+    rast[..., 0, 1, :2] = float("inf")
+    found = []
+    for wanted in (True, False):
+        a, r, db = (t.clone().requires_grad_(n) for t, n in ((attr, wanted), (rast, True), (rast_db, True)))
+        outs = [o for o in rg.interpolate(a, r, tri, db, diff) if o.numel()]
+        g = torch.Generator().manual_seed(1)
+        upstream = [torch.randn(o.shape, generator=g) for o in outs]
+        for u in upstream:
+            u[..., ::7, :] = 0
+        found.append(torch.autograd.grad(outs, [r, db], upstream, allow_unused=True))
+    for got, want in zip(found[1], found[0], strict=True):
+        assert (got is None) == (want is None)
+        assert got is None or torch.equal(got, want)
+
+
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("vertices", [30, 60_000])
 def test_outputs_beyond_the_caches_and_tables_of_all_sizes(vertices: int, shared: bool) -> None:

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "cpu_kernels.h"
+#include "fragments_only.h"
 #include "row_tables.h"
 #include "runs.h"
 #include "scatter.h"
@@ -322,6 +323,12 @@ template <class V, int B, class T> void backward_with(const InterpolateBackwardA
 }  // namespace
 
 template <class T> int64_t interpolate_backward(const InterpolateBackwardArgs<T>& a) {
+    if constexpr (sizeof(T) == 4) {
+        if (FragmentsOnly<T>::covers(a)) {
+            fragment_gradients(a);
+            return 0;
+        }
+    }
     with_channels<T>(a.channels, [&](auto channels, auto blocks) { backward_with<decltype(channels), blocks.value>(a); });
     return 0;
 }
