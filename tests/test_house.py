@@ -3,6 +3,7 @@
 instruction set.
 """
 
+import ast
 import doctest
 import importlib
 import pkgutil
@@ -123,8 +124,24 @@ def library() -> Path:
 SHIPPED = (".py", ".pyi", ".h", ".cu", ".glsl", ".html")
 
 
+def shipped_files() -> list[Path]:
+    listed = re.search(r"^wheel\.exclude = (\[.*?\])", (ROOT / "pyproject.toml").read_text(), re.M | re.S)
+    assert listed is not None
+    left_out: list[str] = ast.literal_eval(listed[1])
+    files = (p for p in SOURCE.rglob("*") if p.suffix in SHIPPED)
+    return [p for p in files if not any(p.relative_to(SOURCE.parent).match(pattern) for pattern in left_out)]
+
+
+def test_what_gpu_kernels_include_is_shipped() -> None:
+    shipped = {p for p in shipped_files() if p.suffix in (".cu", ".h")}
+    for source in shipped:
+        folders = (source.parent, SOURCE / "core")
+        for name in re.findall(r'^#include "([^"]+)"', source.read_text(), re.M):
+            assert any(folder / name in shipped for folder in folders), f"{source} includes {name}"
+
+
 def test_wheel_stays_below_two_megabytes() -> None:
-    shipped = [p for p in SOURCE.rglob("*") if p.suffix in SHIPPED and not re.match(r"cpu.*\.h", p.name)]
+    shipped = shipped_files()
     # Each file has its name in the archive twice, and once with a digest in a list.
     sources = sum(len(zlib.compress(p.read_bytes())) + 250 for p in shipped)
     binary = library()

@@ -84,12 +84,9 @@ class Viewer:
         self.server.stop()
 
     def wait(self) -> None:
-        """Serve until interrupted."""
-        try:
-            while not self._stopped.wait(0.5):
-                pass
-        except KeyboardInterrupt:
-            self.stop()
+        """Serve until stopped."""
+        while not self._stopped.wait(0.5):
+            pass
 
     # ---- the page -----------------------------------------------------------------------------------------
 
@@ -362,9 +359,14 @@ def serve(
         As for `Viewer`.
     """
     viewer = Viewer(folder, host, port)
-    say(f"{folder}: {viewer.url} (Ctrl-C ends)" if block else f"{folder}: {viewer.url}")
-    if open_browser:
-        webbrowser.open(viewer.url)
-    if block:
-        viewer.wait()
+    try:
+        say(f"{folder}: {viewer.url} (Ctrl-C ends)" if block else f"{folder}: {viewer.url}")
+        if open_browser:
+            webbrowser.open(viewer.url)
+        if block:
+            viewer.wait()
+    except KeyboardInterrupt:
+        viewer.stop()
+        if not block:
+            raise
     return viewer

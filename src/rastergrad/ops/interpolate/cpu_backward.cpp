@@ -4,7 +4,7 @@
 #include <type_traits>
 
 #include "cpu_kernels.h"
-#include "fragments_only.h"
+#include "cpu_fragments.h"
 #include "row_tables.h"
 #include "runs.h"
 #include "scatter.h"
@@ -323,7 +323,7 @@ template <class V, int B, class T> void backward_with(const InterpolateBackwardA
 }  // namespace
 
 template <class T> int64_t interpolate_backward(const InterpolateBackwardArgs<T>& a) {
-    if constexpr (sizeof(T) == 4) {
+    if constexpr (sizeof(T) == 4 && kVariantsByBlocks) {
         if (FragmentsOnly<T>::covers(a)) {
             fragment_gradients(a);
             return 0;

@@ -146,13 +146,15 @@ template <class T> class Ahead {
     Slot<T> slots_[kSlots];
 };
 
-// body(number) with the usual numbers of channels known to the compiler; 0 stands for any. Of float32 only: each variant takes its share of
-// the wheel, three times over.
+// body(number) with the usual numbers of channels known to the compiler; 0 stands for any. Of float32 only, and not four for old processors:
+// each variant takes its share of the wheel, three times over.
 template <int kNumber> struct ChannelCount { static constexpr int value = kNumber; };
 template <class T, class Body> RG_FN void with_channels(int64_t channels, Body&& body) {
     if constexpr (sizeof(T) == sizeof(float)) {
         if (channels == 3) return body(ChannelCount<3>());
+#if !defined(__SSE4_2__) || defined(__AVX__)
         if (channels == 4) return body(ChannelCount<4>());
+#endif
     }
     body(ChannelCount<0>());
 }
