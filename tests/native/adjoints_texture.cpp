@@ -22,6 +22,28 @@ void prove_bilinear() {
     });
 }
 
+// The same from differences of texels that an upstream gradient has been multiplied with before.
+void prove_rises() {
+    prove<6, 1>("texture: bilinear, by rises", [](const auto* x, auto* out) {
+        out[0] = bilinear(Cell<Dual<6>>{x[0], x[1], x[2], x[3]}, x[4], x[5]);
+    }, [](const double* x, const double* g, double* d) {
+        const Cell<double> c = {x[0], x[1], x[2], x[3]}, share = bilinear_adjoint(x[4], x[5], g[0]);
+        const Rises<double> r = rises(c, g[0]);
+        d[0] = share.t00; d[1] = share.t10; d[2] = share.t01; d[3] = share.t11;
+        d[4] = slope_s(r, x[5]);
+        d[5] = slope_t(r, x[4]);
+    });
+    static constexpr Cell<double> kFine = {0.3, 0.9, -0.4, 0.2}, kCoarse = {-0.1, 0.5, 0.7, -0.8};
+    prove<1, 1>("texture: between levels, by rises", [](const auto* x, auto* out) {
+        using F = Dual<1>;
+        const auto colour = [](Cell<double> c, double a, double b) { return bilinear(Cell<F>{F(c.t00), F(c.t10), F(c.t01), F(c.t11)}, F(a), F(b)); };
+        out[0] = between_levels(colour(kFine, 0.25, 0.6), colour(kCoarse, 0.7, 0.1), x[0]);
+    }, [](const double*, const double* g, double* d) {
+        const double step = g[0] * (kCoarse.t00 - kFine.t00);
+        d[0] = step + (rise(rises(kCoarse, g[0]), 0.7, 0.1) - rise(rises(kFine, g[0]), 0.25, 0.6));
+    });
+}
+
 void prove_levels() {
     // Values of a finer and a coarser level as functions of one coordinate, and the fraction between the levels.
     prove<4, 1>("texture: between_levels, coordinate", [](const auto* x, auto* out) {
@@ -93,6 +115,7 @@ void prove_cube() {
 
 int prove_all() {
     prove_bilinear();
+    prove_rises();
     prove_levels();
     prove_averages();
     prove_cube();
