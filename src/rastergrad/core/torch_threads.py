@@ -59,7 +59,9 @@ def _openmp_libraries() -> list[ctypes.CDLL]:
         paths = {line.split(maxsplit=5)[-1] for line in lines}
     except OSError:
         paths = {str(path) for path in (Path(torch.__file__).parent / "lib").iterdir()}
-    return [ctypes.CDLL(path) for path in sorted(paths) if _OPENMP.fullmatch(Path(path).name)]
+    found = (path for path in sorted(paths) if _OPENMP.fullmatch(Path(path).name))
+    # A package that was replaced while it runs has no file any more.
+    return [ctypes.CDLL(path) for path in found if Path(path).is_file()]
 
 
 def _keep_threads_asleep(count: int) -> None:
@@ -67,9 +69,11 @@ def _keep_threads_asleep(count: int) -> None:
     ready, never = threading.Event(), threading.Event()
 
     def hold() -> None:
-        torch.set_num_threads(count)
-        torch.zeros(count * _PER_THREAD).add_(1)
-        ready.set()
+        try:
+            torch.set_num_threads(count)
+            torch.zeros(count * _PER_THREAD, device="cpu").add_(1)
+        finally:
+            ready.set()
         never.wait()
 
     thread = threading.Thread(target=hold, name="rastergrad-torch-threads", daemon=True)
