@@ -14,10 +14,10 @@ import rastergrad as rg
 
 # CPU time that passes while nobody computes: threads that spin use it up, whatever else the machine does.
 BURNED = """
-import sys, time
+import os, sys, time
 import torch
 import rastergrad as rg
-torch.set_num_threads(2)
+torch.set_num_threads(len(os.sched_getaffinity(0)))
 x = torch.zeros(1 << 20)
 x.add_(1)
 if sys.argv[1] == "rest":
@@ -57,7 +57,7 @@ def burned(how: str) -> float:
 
 
 @needs_gomp
-@pytest.mark.skipif((os.cpu_count() or 1) != 2, reason="with more cores, two teams of two threads fit")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="on one core torch has no second thread to spin")
 def test_threads_no_longer_spin() -> None:
     """Red if the second team is missing: threads then spin for milliseconds after each operation."""
     assert burned("rest") < 0.5 * burned("spin")
@@ -73,8 +73,8 @@ def test_asking_twice_holds_one_team() -> None:
 
 def test_results_stay_and_forks_go_on() -> None:
     rg.rest_torch_threads()
-    x = torch.arange(1 << 20, dtype=torch.float32)
-    assert float(x.sum()) == float(x.double().sum().float())
+    x = torch.arange(1 << 20)
+    assert torch.equal(x + 1, torch.arange(1, (1 << 20) + 1))
     if hasattr(os, "fork"):
         done = subprocess.run(
             [sys.executable, "-c", FORKED], capture_output=True, text=True, check=True, timeout=60

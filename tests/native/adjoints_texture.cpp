@@ -39,8 +39,7 @@ void prove_rises() {
         const auto colour = [](Cell<double> c, double a, double b) { return bilinear(Cell<F>{F(c.t00), F(c.t10), F(c.t01), F(c.t11)}, F(a), F(b)); };
         out[0] = between_levels(colour(kFine, 0.25, 0.6), colour(kCoarse, 0.7, 0.1), x[0]);
     }, [](const double*, const double* g, double* d) {
-        const double step = g[0] * (kCoarse.t00 - kFine.t00);
-        d[0] = step + (rise(rises(kCoarse, g[0]), 0.7, 0.1) - rise(rises(kFine, g[0]), 0.25, 0.6));
+        d[0] = level_step(first_step(kFine, kCoarse, g[0]), rise(rises(kFine, g[0]), 0.25, 0.6), rise(rises(kCoarse, g[0]), 0.7, 0.1));
     });
 }
 

@@ -207,7 +207,6 @@ RG_FN Lanes<int64_t> widened(Lanes<int32_t> a) {
     }
     return r;
 }
-RG_FN Lanes<int64_t> widened(Lanes<int64_t> a) { return a; }
 
 // One bit per lane: lane 0 is bit 0.
 RG_FN unsigned mask_bits(Lanes<int32_t> m) {

@@ -53,7 +53,7 @@ template <class T> struct Products {
         const Rises<F> c = {sums_of_channels(coarser_top), sums_of_channels(coarser_bottom), sums_of_channels(coarser_side)};
         sums.coarser_s = slope_s(c, cb);
         sums.coarser_t = slope_t(c, ca);
-        sums.step = sums_of_channels(step) + (rise(c, ca, cb) - rise(r, a, b));
+        sums.step = level_step(sums_of_channels(step), rise(r, a, b), rise(c, ca, cb));
         return sums;
     }
 };
@@ -90,7 +90,7 @@ template <int k, int kChannels, class T> RG_FN void four_products(const Pixels<T
         if (!p.mixed) continue;
         const Cell<F> coarse = four_own_cells<k, kChannels>(p, g.heights.high, g.coarser, slot.coarser_rows, channels, c);
         coarse_sums = coarse_sums + rises(coarse, d);
-        step += d * (coarse.t00 - fine.t00);
+        step += first_step(fine, coarse, d);
     }
     products.top[k] = fine_sums.top;
     products.bottom[k] = fine_sums.bottom;
@@ -116,7 +116,7 @@ template <class T> RG_FN void one_product(const Pixels<T>& p, const Group<T>& g,
         if (!p.mixed || g.heights.f[l] == 0) continue;
         const Cell<Q> coarse = cell_at(p.views[high], g.coarser, l, p.channels, c);
         coarse_sums = coarse_sums + only_own(own, rises(coarse, d));
-        step += own.of(d * (coarse.t00 - fine.t00));
+        step += own.of(first_step(fine, coarse, d));
     }
     const auto put = [&](Lanes<T>& to, Q x) {
         for (int c = 0; c < 4; c++) to.set(4 * r + c, x[c]);
@@ -156,8 +156,9 @@ template <class T, int kChannels> void pixel_strip(const Task<T>& task, Arena& a
     };
     const auto prepare = [&](auto& slot) {
         slot.active &= slot.group.place.valid;
-        // The last channels of the last pixel of all cannot be read four at a time.
-        slot.roomy = base + slot.first + kLanes < layout.images * layout.pixels || channels % 4 == 0;
+        // Four channels at a time reach beyond a pixel's last one, which must still be the tensor's.
+        const int64_t behind = (layout.images * layout.pixels - (base + slot.first + kLanes)) * channels;
+        slot.roomy = behind >= 4 * levels.quads - channels;
         if (points) prepare_texels<T, kChannels>(views, q.filter, slot);
     };
     const BlockWalk walk(layout, kBackwardRows, row, row_end, column, column_end);

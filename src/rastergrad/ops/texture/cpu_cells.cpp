@@ -212,8 +212,8 @@ template <int kChannels, class T> void find_rows(const View<T>* views, const int
     }
     // By shifts: most processors have no product of 64 bits.
     const auto bytes = [](I texel) {
-        constexpr int kShift = sizeof(T) == 4 ? 2 : 3;
-        return kChannels == 4 ? texel << (kShift + 2) : (texel << (kShift + 1)) + (texel << kShift);
+        static_assert(sizeof(T) == 4, "of float32 only");
+        return kChannels == 4 ? texel << 4 : (texel << 3) + (texel << 2);
     };
     (base + bytes(widened(Lanes<Index<T>>::load(cells.texel[0])))).store(rows.first);
     (base + bytes(widened(Lanes<Index<T>>::load(cells.texel[2])))).store(rows.second);

@@ -107,7 +107,7 @@ template <class T> RG_FN void fetch_places(const Query<T>& q, int64_t pixel) {
 }
 
 // Groups on their way. What is computed about one is a long chain, each step of which waits for the last; so three groups are at
-// different steps of it at once. Then four more wait for their texels: memory answers after some 150 ns.
+// different steps of it at once. Then three more wait for their texels: memory answers after some 150 ns.
 template <class T> class Ahead {
   public:
     // For every group in order: begin(slot) when it is reached and says whether it matters (`slot.active`); prepare(slot) for those that do

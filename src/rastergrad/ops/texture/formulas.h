@@ -109,6 +109,10 @@ template <class F> RG_FN F slope_t(Rises<F> r, F a) { return r.side + a * (r.bot
 // How far the blend is above its first texel.
 template <class F> RG_FN F rise(Rises<F> r, F a, F b) { return a * r.top + b * slope_t(r, a); }
 
+// The gradient of the fraction between two levels: that of their first texels, and how far each blend is above its own.
+template <class F> RG_FN F first_step(Cell<F> finer, Cell<F> coarser, F g) { return g * (coarser.t00 - finer.t00); }
+template <class F> RG_FN F level_step(F first, F finer_rise, F coarser_rise) { return first + (coarser_rise - finer_rise); }
+
 // Between two levels; the derivative with respect to f is finer's difference to coarser.
 template <class F> RG_FN F between_levels(F finer, F coarser, F f) { return finer + f * (coarser - finer); }
 // Gradient with respect to the coordinate, from the slopes of both levels and their sizes.
