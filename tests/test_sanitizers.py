@@ -69,3 +69,9 @@ def test_a_fault_in_a_kernel_is_reported(native: Path, fault: str) -> None:
     assert REPORT.search(done.stdout + done.stderr), done.stdout + done.stderr
     assert done.returncode == sanitized.EXIT_CODE
     assert "not noticed" not in done.stdout
+
+
+def test_vectors_end_where_tensors_do(native: Path) -> None:
+    done = sanitized.run(native, "testing.ends")
+    survives(done)
+    assert "no vector reached beyond a tensor" in done.stdout
