@@ -133,7 +133,7 @@ def test_runs_of_any_length(longest: int, channels: int, diff: Any) -> None:
 def test_gradients_of_fragments_alone_are_the_same(
     longest: int, size: tuple[int, int], channels: int, diff: Any
 ) -> None:
-    """Where attributes need no gradient, another kernel takes sixteen pixels at a time, whatever the runs."""
+    """Whether attributes need a gradient makes no difference to the others."""
     attr, rast, tri, rast_db = random_scene(21, channels=channels, size=size)
     rast = of_random_lengths(rast, len(tri), longest)
     rast[..., 0, 1, :2] = float("inf")

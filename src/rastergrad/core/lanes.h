@@ -259,16 +259,6 @@ template <class T> RG_FN Lanes<T> keep_bits(unsigned bits, Lanes<T> a) {
 #endif
     return select(mask_from_bits<typename Lanes<T>::Integer>(bits), a, Lanes<T>(T(0)));
 }
-// a where a lane's bit is set, otherwise b.
-template <class T> RG_FN Lanes<T> blend_bits(unsigned bits, Lanes<T> a, Lanes<T> b) {
-#if RG_VECTOR_BYTES == 64
-    if constexpr (sizeof(T) == 4) {
-        a.p[0] = (typename Lanes<T>::Part)_mm512_mask_mov_epi32((__m512i)b.p[0], __mmask16(bits), (__m512i)a.p[0]);
-        return a;
-    }
-#endif
-    return select(mask_from_bits<typename Lanes<T>::Integer>(bits), a, b);
-}
 // A mask of one width as a mask of another.
 template <class I, class J> RG_FN Lanes<I> mask_as(Lanes<J> m) {
     if constexpr (sizeof(I) == sizeof(J)) return m;

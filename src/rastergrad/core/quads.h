@@ -368,26 +368,6 @@ template <class T> RG_FN Columns4<T> load_square(const T* first, int64_t stride)
     return load_columns<T>([=](int l) { return first + (l & 3) * stride + (l >> 2) * 4; });
 }
 
-// Lane 4 x + y becomes lane 4 y + x: from the order of memory to that of squares, or back.
-template <class T> RG_FN Lanes<T> transposed(Lanes<T> a) {
-#if RG_VECTOR_BYTES == 64
-    if constexpr (sizeof(T) == 4) {
-        a.p[0] = (typename Lanes<T>::Part)_mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), (__m512)a.p[0]);
-        return a;
-    }
-#endif
-    Quad<T> rows[4] = {quad_of(a, 0), quad_of(a, 1), quad_of(a, 2), quad_of(a, 3)};
-    transpose(rows);
-    return join_quads(rows[0], rows[1], rows[2], rows[3]);
-}
-// The same of one bit per lane.
-RG_FN unsigned transposed_bits(unsigned bits) {
-    const unsigned pairs = (bits ^ bits >> 3) & 0x0a0au;
-    bits ^= pairs ^ pairs << 3;
-    const unsigned squares = (bits ^ bits >> 6) & 0x00ccu;
-    return bits ^ squares ^ squares << 6;
-}
-
 // Sixteen rows of four, given column by column: then register r holds rows r, 4 + r, 8 + r and 12 + r.
 template <class T> RG_FN void turn(Lanes<T> (&c)[4]) {
 #if defined(__SSE2__)

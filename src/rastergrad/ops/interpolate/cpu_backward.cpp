@@ -4,7 +4,6 @@
 #include <type_traits>
 
 #include "cpu_kernels.h"
-#include "cpu_fragments.h"
 #include "row_tables.h"
 #include "runs.h"
 #include "scatter.h"
@@ -323,12 +322,6 @@ template <class V, int B, class T> void backward_with(const InterpolateBackwardA
 }  // namespace
 
 template <class T> int64_t interpolate_backward(const InterpolateBackwardArgs<T>& a) {
-    if constexpr (sizeof(T) == 4 && kVariantsByBlocks) {
-        if (FragmentsOnly<T>::covers(a)) {
-            fragment_gradients(a);
-            return 0;
-        }
-    }
     with_channels<T>(a.channels, [&](auto channels, auto blocks) { backward_with<decltype(channels), blocks.value>(a); });
     return 0;
 }
