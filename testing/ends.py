@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Lookups and gradients of images that end just behind sixteen pixels: vectors must not reach beyond a tensor.
+"""Lookups and gradients of images that end just behind sixteen pixels: no vector may reach beyond a tensor.
 
 A sanitizer sees it; without one, nothing does.
 """
