@@ -38,3 +38,39 @@ def edge_distance(rast: Tensor, rast_db: Tensor) -> Tensor:
 def doubtful(got: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor]) -> Tensor:
     """Pixels, of two results of `rasterize`, within 1/16 pixel of an edge of what one of them shows."""
     return torch.minimum(edge_distance(*got), edge_distance(*want)) < 1 / 16
+
+
+def assert_same(got: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor], differing: int = 0) -> None:
+    """Ids but for a number of pixels, all doubtful; where they agree, u and v within 1e-4, z/w within 1e-5,
+    slopes within 1e-3.
+
+    Shader and kernel have the same formulas in float32: what may differ is the order of operations, and on
+    some hardware fused multiply-add and division, by a few units in the last place of the largest term. On a
+    triangle of one pixel at 2048 that is 1e-7 / 5e-4.
+    """
+    assert [x.shape for x in got] == [x.shape for x in want]
+    assert [x.dtype for x in got] == [x.dtype for x in want]
+    assert [x.device for x in got] == [x.device for x in want]
+    other = got[0][..., 3] != want[0][..., 3]
+    clear = other & ~doubtful(got, want)
+    assert not bool(clear.any()), f"{int(clear.sum())} pixels away from edges show another triangle"
+    count = int(other.sum())
+    assert count <= differing, f"{count} of {other.numel()} pixels show another triangle, not {differing}"
+    rast, rast_db = (x[~other] for x in got)
+    rast_want, db_want = (x[~other] for x in want)
+    off = (rast - rast_want).abs().amax(0)
+    assert float(off[:2].max()) < 1e-4, f"u, v differ by {off[:2].tolist()}"
+    assert float(off[2]) < 1e-5, f"z/w differs by {float(off[2])}"
+    scale = db_want.abs().amax(1, keepdim=True)
+    slopes = (rast_db - db_want).abs()
+    worst = float((slopes / scale.clamp_min(1e-30)).max())
+    assert bool((slopes <= 1e-3 * scale).all()), f"derivatives differ by {worst} of a pixel's largest"
+
+
+def allowed(pixels: int, device: torch.device | None = None) -> int:
+    """How many pixels may show another triangle: next to none with Mesa, which rounds little once positions
+    are on the grid and has the definition's fill rule.
+    """
+    context = require() if device is None else opengl.context(device)
+    share = 1e-6 if software(context) else 1e-5
+    return round(share * pixels)

@@ -3,6 +3,7 @@
 
 import json
 import math
+import os
 import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -14,11 +15,12 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import charts, compare, memory, results, scaling
+from benchmarks import charts, compare, memory, opengl, results, scaling
 from benchmarks.measure import measure
 from benchmarks.peers.process import Peers
 from benchmarks.rows import Peer, Result, Row, Spread, once
 from docs import pages_from_code
+from testing import with_opengl
 from testing.timing import Run, interleaved
 
 ROOT = Path(__file__).parent.parent
@@ -426,3 +428,44 @@ def test_counts_become_a_table(tmp_path: Path) -> None:
     counts = {"gcc 12": {"draw: kernel_f32": 10 * pages_from_code.COUNTED_SIDE**2}}
     (tmp_path / "instructions.json").write_text(json.dumps(counts))
     assert "| draw | `kernel_f32` | 368,640 | 10 |" in pages_from_code.instruction_table(tmp_path)
+
+
+# ---- OpenGL ------------------------------------------------------------------------------------------------
+
+
+@with_opengl.needs_opengl
+def test_opengl_s_table_goes_to_a_file_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--triangles", "100,200", "--sides", "16", "--rounds", "1"]
+    assert opengl.main([*small, "--out", str(tmp_path / "found.json")]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[2:]] == [
+        ["100", "16"],
+        ["200", "16"],
+    ]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["opengl"]["crossing"] == "Host"
+    for row in found["rows"]:
+        assert row["at_edges"]
+        assert row["well"]
+        assert row["uv"] <= 1e-4
+        assert all(value > 0 for value in row["ms"].values())
+    assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+
+
+def test_opengl_says_what_devices_there_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device, said in (("cuda:1", "sees no CUDA device"), ("meta", "must be cpu, cuda or cuda:N")):
+        with pytest.raises(SystemExit):
+            opengl.main(["--device", device])
+        assert said in capsys.readouterr().err
+
+
+def test_a_variable_is_set_for_one_way_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for before in (None, "1"):
+        monkeypatch.delenv(opengl.INTEROP, raising=False)
+        if before is not None:
+            monkeypatch.setenv(opengl.INTEROP, before)
+        with opengl._interop("0"):
+            assert os.environ[opengl.INTEROP] == "0"
+        assert os.environ.get(opengl.INTEROP) == before

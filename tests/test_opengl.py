@@ -21,6 +21,7 @@ from rastergrad.core import dispatch, opengl
 from rastergrad.demo.cube import fit
 from rastergrad.ops.rasterize.opengl import Renderer
 from testing import golden, performances, scenes, strategies, with_opengl
+from testing.with_opengl import allowed, assert_same
 
 pytestmark = with_opengl.needs_opengl
 
@@ -43,35 +44,6 @@ def renderer(request: pytest.FixtureRequest) -> Iterator[Renderer]:
 
 def draw(pos: Tensor, tri: Tensor, size: tuple[int, int], **options: object) -> tuple[Tensor, Tensor]:
     return rg.rasterize(pos, tri, size, backend="opengl", **options)  # type: ignore[arg-type]
-
-
-def assert_same(got: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor], differing: int = 0) -> None:
-    """Ids but for a number of pixels, all doubtful; where they agree, u and v within 1e-4, z/w within 1e-5,
-    slopes within 1e-3.
-
-    Shader and kernel have the same formulas in float32: what may differ is the order of operations, and on
-    some hardware fused multiply-add and division, by a few units in the last place of the largest term. On a
-    triangle of one pixel at 2048 that is 1e-7 / 5e-4.
-    """
-    assert [x.shape for x in got] == [x.shape for x in want]
-    assert [x.dtype for x in got] == [x.dtype for x in want]
-    same = got[0][..., 3] == want[0][..., 3]
-    assert int((~same).sum()) <= differing
-    assert bool(with_opengl.doubtful(got, want)[~same].all())
-    rast, rast_db = (x[same] for x in got)
-    rast_want, db_want = (x[same] for x in want)
-    assert float((rast - rast_want)[:, :2].abs().max()) < 1e-4
-    assert float((rast - rast_want)[:, 2].abs().max()) < 1e-5
-    scale = db_want.abs().amax(1, keepdim=True)
-    assert bool(((rast_db - db_want).abs() <= 1e-3 * scale).all())
-
-
-def allowed(pixels: int) -> int:
-    """How many pixels may show another triangle: next to none with Mesa, which rounds little once positions
-    are on the grid and has the definition's fill rule.
-    """
-    share = 1e-6 if with_opengl.software(with_opengl.require()) else 1e-5
-    return round(share * pixels)
 
 
 # ---- what is visible ---------------------------------------------------------------------------------------

@@ -65,7 +65,8 @@ class Runtime:
     def cudaGLGetDevices(self, count: int, which: int) -> tuple[Status, int, list[int]]:  # noqa: N802
         assert self.device is not None
         assert which == 1
-        return Status.success, len(self.drawing), list(self.drawing[:count])
+        found = list(self.drawing[:count])
+        return Status.success, len(found), found + [0] * (count - len(found))
 
     def cudaGraphicsGLRegisterBuffer(self, name: int, flags: int) -> tuple[Status, int]:  # noqa: N802
         assert flags == 0  # read and written

@@ -117,10 +117,11 @@ class Cuda:
         self._pixels = Buffer(gl)  # between images and tensors
         self._call("cudaSetDevice", self._index)
         everything = runtime.cudaGLDeviceList.cudaGLDeviceListAll
-        *_, drawing = self._call("cudaGLGetDevices", 64, everything)
+        count, listed = self._call("cudaGLGetDevices", 64, everything)
+        drawing = listed[:count]  # zeros follow, which would be the first GPU
         if self._index not in drawing:
             raise RuntimeError(
-                f"rastergrad: OpenGL draws on the GPU that CUDA numbers {list(drawing)}, tensors are on "
+                f"rastergrad: OpenGL draws on the GPU that CUDA numbers {drawing}, tensors are on "
                 f"cuda:{self._index}. Let RASTERGRAD_EGL_DEVICE name the right one; `rastergrad doctor` "
                 "lists them."
             )
