@@ -2,9 +2,10 @@
 """Everything that needs an NVIDIA GPU, in one call: `python -m benchmarks.gpu`.
 
 It compiles all kernels (first use, then from the disk), runs the tests and the golden cases on the device,
-looks for memory errors and races with compute-sanitizer, checks each operation against the CPU, and times it
-by CUDA graphs and events. `--only` picks parts; results go to a JSON file. Nothing has to be installed: with
-the shared library in src/rastergrad/core, `PYTHONPATH=src python -m benchmarks.gpu` runs in a bare checkout.
+tries the drop-in module, OpenGL and a small capture there, looks for memory errors and races with
+compute-sanitizer, checks each operation against the CPU, and times it by CUDA graphs and events. `--only`
+picks parts; results go to a JSON file. Nothing has to be installed: with the shared library in
+src/rastergrad/core, `PYTHONPATH=src python -m benchmarks.gpu` runs in a bare checkout.
 """
 
 import argparse
@@ -27,17 +28,19 @@ from torch import Tensor
 from rastergrad.core import gpu, native, nvrtc
 from testing import gpu_resources
 
-from . import gpu_rows
+from . import gpu_capture, gpu_rows, opengl
 from .results import path_for, write
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("compile", "tests", "golden", "sanitizer", "graphs", "time")
+PARTS = ("compile", "tests", "golden", "compat", "opengl", "capture", "sanitizer", "graphs", "time")
 TESTS = (
     "test_rasterize test_rasterize_coverage test_rasterize_door test_rasterize_gate test_interpolate "
     "test_texture test_texture_errors test_antialias test_antialias_far test_antialias_outline "
     "test_antialias_topology test_antialias_visibility test_outline_counts test_golden test_registration "
     "test_scene test_scenes test_fits test_hostile"
 )
+COMPAT = "test_compat_golden test_compat_program test_compat_contexts"
+OPENGL = "test_opengl test_opengl_contexts test_opengl_cuda"
 CHECKED = ("rasterize", "interpolate", "texture", "antialias", "full step")
 # Kind, triangles, side, batch; milliseconds wanted of an H200 (rasterize forward, full step).
 SCENES: tuple[tuple[str, int, int, int, dict[str, float]], ...] = (
@@ -76,6 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "compile": compile_all,
         "tests": lambda: run_tests(options.workers),
         "golden": run_golden,
+        "compat": lambda: pytest(*files(COMPAT)),
+        "opengl": lambda: run_opengl(options.workers),
+        "capture": run_capture,
         "sanitizer": run_sanitizer,
         "graphs": check_graphs,
         "time": lambda: time_all(options.triangles),
@@ -168,16 +174,46 @@ def seconds_of(code: str, environment: dict[str, str]) -> float:
 
 def run_tests(workers: int) -> dict[str, Any]:
     """The operations' tests with their tensors carried to the device, and tests that are about devices."""
-    files = [f"tests/{name}.py" for name in TESTS.split()]
-    spread = ["-n", str(workers)] if workers > 1 else []
-    carried = pytest("--kernels", "cuda", *spread, *files)
+    carried = pytest("--kernels", "cuda", *spread(workers), *files(TESTS))
     devices = pytest("tests/test_cuda_device.py")
     return {"ok": carried["ok"] and devices["ok"], "carried": carried, "devices": devices}
 
 
+def files(names: str) -> list[str]:
+    return [f"tests/{name}.py" for name in names.split()]
+
+
+def spread(workers: int) -> list[str]:
+    return ["-n", str(workers)] if workers > 1 else []
+
+
+def run_opengl(workers: int) -> dict[str, Any]:
+    """OpenGL's tests, those with memory shared with CUDA among them, then its table, in a file of its own."""
+    tests = pytest(*spread(workers), *files(OPENGL))
+    out = path_for(torch.cuda.get_device_name(), "opengl")
+    return {"ok": tests["ok"] and opengl.main(["--device", "cuda", "--out", str(out)]) == 0, "tests": tests}
+
+
+def run_capture() -> dict[str, Any]:
+    """Tests of captures on the GPU, then how long a small one takes and what it finds, here and there."""
+    tests = pytest("tests/test_capture_cuda.py")
+    found = gpu_capture.compare()
+    return {"ok": tests["ok"] and found["ok"], "tests": tests, "found": found}
+
+
 def pytest(*arguments: str) -> dict[str, Any]:
     """One run: how it went, and what failed."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:benchmark", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:benchmark",
+        "-p",
+        "no:cacheprovider",
+        *arguments,
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     log = os.environ.get("OUT")
