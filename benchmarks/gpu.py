@@ -28,7 +28,7 @@ from torch import Tensor
 from rastergrad.core import gpu, native, nvrtc
 from testing import gpu_resources
 
-from . import gpu_capture, gpu_rows, opengl
+from . import gpu_rows
 from .results import path_for, write
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -189,6 +189,8 @@ def spread(workers: int) -> list[str]:
 
 def run_opengl(workers: int) -> dict[str, Any]:
     """OpenGL's tests, those with memory shared with CUDA among them, then its table, in a file of its own."""
+    from . import opengl  # which needs pytest
+
     tests = pytest(*spread(workers), *files(OPENGL))
     out = path_for(torch.cuda.get_device_name(), "opengl")
     return {"ok": tests["ok"] and opengl.main(["--device", "cuda", "--out", str(out)]) == 0, "tests": tests}
@@ -196,6 +198,8 @@ def run_opengl(workers: int) -> dict[str, Any]:
 
 def run_capture() -> dict[str, Any]:
     """Tests of captures on the GPU, then how long a small one takes and what it finds, here and there."""
+    from . import gpu_capture
+
     tests = pytest("tests/test_capture_cuda.py")
     found = gpu_capture.compare()
     return {"ok": tests["ok"] and found["ok"], "tests": tests, "found": found}
