@@ -42,9 +42,7 @@ class Step:
         tri = self.scene.tri
         rast, rast_db = rg.rasterize(self.pos, tri, self.size, backend=backend)
         uv, uv_da = rg.interpolate(self.scene.uv, rast, tri, rast_db, "all", backend=backend)
-        # A mask of floats: torch first turns one of bools into floats.
-        mask = rast.detach()[..., 3:].clamp(max=1)
-        color = rg.texture(self.texture, uv, uv_da, backend=backend) * mask
+        color = rg.texture(self.texture, uv, uv_da, rast=rast, backend=backend)
         image = rg.antialias(
             color, rast, self.pos, tri, topology=self.topology, method=method, backend=backend
         )

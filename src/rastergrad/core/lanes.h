@@ -265,7 +265,8 @@ template <class I, class J> RG_FN Lanes<I> mask_as(Lanes<J> m) {
     else return mask_from_bits<I>(mask_bits(m));
 }
 template <class I> RG_FN bool any(Lanes<I> m) { return mask_bits(m) != 0; }
-template <class I> RG_FN bool all(Lanes<I> m) { return mask_bits(m) == 0xffff; }
+constexpr unsigned kAllLanes = (1u << kLanes) - 1;
+template <class I> RG_FN bool all(Lanes<I> m) { return mask_bits(m) == kAllLanes; }
 
 template <class T> RG_FN Lanes<T> abs_of(Lanes<T> a) {
     using I = typename Lanes<T>::Integer;

@@ -151,6 +151,7 @@ template <class T, int kChannels> void pixel_strip(const Task<T>& task, Arena& a
     const auto begin_group = [&](auto& slot) {
         const int64_t first = base + slot.first;
         slot.active = active_lanes<T, kChannels>(a.d_out + first * channels, slot.count, channels);
+        if (q.rast && slot.active) slot.active &= covered_lanes(q.rast, first, slot.count);
         fetch_places(q, first);
         fetch_rows(a.d_out, channels, first);
     };

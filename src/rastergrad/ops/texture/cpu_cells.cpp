@@ -168,12 +168,21 @@ template <class T> RG_FN void find_heights(Lanes<T> level, int64_t filter, int d
 }
 }  // namespace
 
-template <class T> void find_point(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g) {
+// One lane's value in place of those that are not active.
+template <class T> Lanes<T> with_active(unsigned active, Lanes<T> x) {
+    return select(mask_from_bits<Index<T>>(active), x, Lanes<T>(x[__builtin_ctz(active)]));
+}
+
+template <class T> void find_point(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, unsigned active, Group<T>& g) {
     const PixelNumbers at = {first, count, nullptr};
     find_place(q.boundary, q.uv, at, g.place);
+    if (active != kAllLanes && q.boundary != kCube) {
+        g.place.s = with_active(active, g.place.s);
+        g.place.t = with_active(active, g.place.t);
+    }
     if (q.filter >= kLinearMipmapNearest && q.uv_da) find_slopes(g.place, q.boundary, levels.widths[0], levels.heights[0], q.uv_da, at, g.slopes);
 }
-template <class T> void find_level(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g) {
+template <class T> void find_level(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, unsigned active, Group<T>& g) {
     if (q.filter < kLinearMipmapNearest) return;
     Lanes<T> level(T(0));
     if (q.uv_da) level = level_of(g.slopes.ellipse.major);
@@ -182,6 +191,7 @@ template <class T> void find_level(const Query<T>& q, const Levels<T>& levels, i
         load_rows(q.bias, {first, count, nullptr}, bias);
         level = level + bias[0];
     }
+    if (active != kAllLanes) level = with_active(active, level);
     find_heights(level, q.filter, levels.count - 1, g.heights);
 }
 template <class T> void find_texels(const Query<T>& q, const Levels<T>& levels, Group<T>& g) {
@@ -221,11 +231,11 @@ template <int kChannels, class T> void find_rows(const View<T>* views, const int
 
 template void find_rows<3>(const View<float>*, const int32_t*, bool, const Cells<float>&, CellRows<float>&);
 template void find_rows<4>(const View<float>*, const int32_t*, bool, const Cells<float>&, CellRows<float>&);
-template void find_point<float>(const Query<float>&, const Levels<float>&, int64_t, int, Group<float>&);
-template void find_level<float>(const Query<float>&, const Levels<float>&, int64_t, int, Group<float>&);
+template void find_point<float>(const Query<float>&, const Levels<float>&, int64_t, int, unsigned, Group<float>&);
+template void find_level<float>(const Query<float>&, const Levels<float>&, int64_t, int, unsigned, Group<float>&);
 template void find_texels<float>(const Query<float>&, const Levels<float>&, Group<float>&);
-template void find_point<double>(const Query<double>&, const Levels<double>&, int64_t, int, Group<double>&);
-template void find_level<double>(const Query<double>&, const Levels<double>&, int64_t, int, Group<double>&);
+template void find_point<double>(const Query<double>&, const Levels<double>&, int64_t, int, unsigned, Group<double>&);
+template void find_level<double>(const Query<double>&, const Levels<double>&, int64_t, int, unsigned, Group<double>&);
 template void find_texels<double>(const Query<double>&, const Levels<double>&, Group<double>&);
 template void locate_in_level<float>(const Query<float>&, const Levels<float>&, int, const PixelNumbers&, Cells<float>&);
 template void locate_in_level<double>(const Query<double>&, const Levels<double>&, int, const PixelNumbers&, Cells<double>&);

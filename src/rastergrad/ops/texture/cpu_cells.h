@@ -95,9 +95,10 @@ template <class T> struct Group {
     Cells<T> cells, coarser;    // `coarser` where two levels are mixed
 };
 // Coordinates, then levels, then texels of the pixels first .. first + count; lanes beyond repeat the last pixel. Each waits for what came
-// before, so that groups take turns (cpu_walk.h).
-template <class T> void find_point(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g);
-template <class T> void find_level(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, Group<T>& g);
+// before, so that groups take turns (cpu_walk.h). Pixels that are not `active` look where one does that is, so that background, whose
+// coordinates are zero, does not make the way for all longer; not so for cubes, where its direction has no face.
+template <class T> void find_point(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, unsigned active, Group<T>& g);
+template <class T> void find_level(const Query<T>& q, const Levels<T>& levels, int64_t first, int count, unsigned active, Group<T>& g);
 template <class T> void find_texels(const Query<T>& q, const Levels<T>& levels, Group<T>& g);
 // The texels in level k.
 template <class T> void locate_in_level(const Query<T>& q, const Levels<T>& levels, int k, const PixelNumbers& at, Cells<T>& cells);

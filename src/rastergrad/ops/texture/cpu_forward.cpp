@@ -41,17 +41,25 @@ RG_FN Lanes<T> four_blends(const View<T>* views, const int32_t* level, const Cel
     if constexpr (kNeighbours<kChannels>) return bilinear(neighbour_cells<kChannels>(rows, 4 * k, 1), a, b);
     return bilinear(four_cells(views, level, cells, 4 * k, 1, channels, c), a, b);
 }
-template <int k, int kChannels, class T> RG_FN Lanes<T> four_colours(const View<T>* views, const Slot<T>& slot, bool mipmapped, bool mixed, int64_t channels, int64_t c) {
+// Zeros for those of pixels 4k to 4k + 3 that show nothing.
+template <int k, class T> RG_FN Lanes<T> only_shown(unsigned shown, Lanes<T> x) {
+    if (shown == kAllLanes) return x;
+    const unsigned four = shown >> 4 * k & 0xf, first_channels = (four | four << 3 | four << 6 | four << 9) & 0x1111;
+    return select(mask_from_bits<Index<T>>(first_channels * 0xf), x, Lanes<T>(T(0)));
+}
+template <int k, int kChannels, class T>
+RG_FN Lanes<T> four_colours(const View<T>* views, const Slot<T>& slot, unsigned shown, bool mipmapped, bool mixed, int64_t channels, int64_t c) {
     const Group<T>& g = slot.group;
     const Lanes<T> x = four_blends<k, kChannels>(views, mipmapped ? g.heights.low : nullptr, g.cells, slot.rows, channels, c);
-    if (!mixed) return x;
+    if (!mixed) return only_shown<k>(shown, x);
     const Lanes<T> f = spread<k>(Lanes<T>::load(g.heights.f));
-    return select(f == Lanes<T>(T(0)), x, between_levels(x, four_blends<k, kChannels>(views, g.heights.high, g.coarser, slot.coarser_rows, channels, c), f));
+    const Lanes<T> y = four_blends<k, kChannels>(views, g.heights.high, g.coarser, slot.coarser_rows, channels, c);
+    return only_shown<k>(shown, select(f == Lanes<T>(T(0)), x, between_levels(x, y, f)));
 }
 
-// One lane, whatever it is.
-template <class T> RG_FN Quad<T> colour(const Query<T>& q, const View<T>* views, const Group<T>& g, int l, int64_t channels, int64_t c) {
-    if (!(g.place.valid >> l & 1)) return Quad<T>(T(0));
+// One lane, whatever it is; `shown` are those that look at something.
+template <class T> RG_FN Quad<T> colour(const Query<T>& q, const View<T>* views, const Group<T>& g, unsigned shown, int l, int64_t channels, int64_t c) {
+    if (!(shown >> l & 1)) return Quad<T>(T(0));
     if (q.filter == kNearest) return texel_at(views[0], g.cells, l, channels, c);
     const bool mipmapped = q.filter >= kLinearMipmapNearest;
     const Quad<T> x = bilinear(cell_at(views[mipmapped ? g.heights.low[l] : 0], g.cells, l, channels, c), Quad<T>(g.cells.a[l]), Quad<T>(g.cells.b[l]));
@@ -79,19 +87,26 @@ void forward_part(const Query<T>& q, const Levels<T>& levels, const Layout& layo
     Colours<T, kChannels> colours(channels);
     Ahead<T> ahead;
     const auto begin = [&](auto& slot) {
-        slot.active = 0xffff;
+        slot.active = q.rast ? covered_lanes(q.rast, base + slot.first, slot.count) : kAllLanes;
         fetch_places(q, base + slot.first);
     };
     const auto prepare = [&](auto& slot) { prepare_texels<T, kChannels>(views, q.filter, slot); };
     ahead.run(q, levels, base, walk, begin, prepare, [&](const auto& slot) {
         const Group<T>& g = slot.group;
         T* const pixels = out + (base + slot.first) * channels;
+        if (!slot.active) {
+            const size_t bytes = size_t(slot.count * channels) * sizeof(T);
+            if (stream) stream_zeros(reinterpret_cast<char*>(pixels), bytes);
+            else memset(pixels, 0, bytes);
+            return;
+        }
+        const unsigned shown = slot.active & g.place.valid;
         const T* const out_end = pixels + slot.count * channels;
         T* const to = colours.begin(pixels);
-        if (!slot.quick || g.place.valid != 0xffff) {
-            if (q.boundary != kCube && all_same(g, mipmapped)) {
+        if (!slot.quick || g.place.valid != kAllLanes) {
+            if (q.boundary != kCube && shown == kAllLanes && all_same(g, mipmapped)) {
                 for (int64_t c = 0; c < 4 * quads; c += 4) {
-                    const Quad<T> x = colour(q, views, g, 0, channels, c);
+                    const Quad<T> x = colour(q, views, g, shown, 0, channels, c);
                     // All of one pixel's channels before the next pixel's, lest what runs over overwrites them.
                     if (quads == 1)
                         for (int l = 0; l < slot.count; l++) colours.put(x, to + l * channels, channels, out_end);
@@ -100,28 +115,33 @@ void forward_part(const Query<T>& q, const Levels<T>& levels, const Layout& layo
                 }
             } else {
                 for (int l = 0; l < slot.count; l++)
-                    for (int64_t c = 0; c < 4 * quads; c += 4) colours.put(colour(q, views, g, l, channels, c), to + l * channels + c, channels - c, out_end);
+                    for (int64_t c = 0; c < 4 * quads; c += 4) colours.put(colour(q, views, g, shown, l, channels, c), to + l * channels + c, channels - c, out_end);
             }
         } else {
+            const auto four = [&](auto k, int64_t c) { return four_colours<k.value, kChannels>(views, slot, shown, mipmapped, mixed, channels, c); };
+            constexpr std::integral_constant<int, 0> first;
+            constexpr std::integral_constant<int, 1> second;
+            constexpr std::integral_constant<int, 2> third;
+            constexpr std::integral_constant<int, 3> fourth;
             // Where one register holds four pixels; otherwise they go one behind the other, as they come.
             if constexpr (kChannels == 3 && RG_VECTOR_BYTES == 64) {
-                const Lanes<T> x[4] = {four_colours<0, kChannels>(views, slot, mipmapped, mixed, channels, 0), four_colours<1, kChannels>(views, slot, mipmapped, mixed, channels, 0),
-                                       four_colours<2, kChannels>(views, slot, mipmapped, mixed, channels, 0), four_colours<3, kChannels>(views, slot, mipmapped, mixed, channels, 0)};
+                const Lanes<T> x[4] = {four(first, 0), four(second, 0), four(third, 0), four(fourth, 0)};
                 store_sixteen_threes(x, stream, pixels);
                 return;
             }
             // The last channels first: what runs over the end of a pixel is then overwritten by the next one's first.
             for (int64_t c = 4 * (quads - 1); c >= 0; c -= 4) {
-                const auto four = [&](int k, Lanes<T> x) {
-                    T* at = to + 4 * k * channels + c;
+                const auto put = [&](auto k) {
+                    const Lanes<T> x = four(k, c);
+                    T* at = to + 4 * k.value * channels + c;
                     if constexpr (kChannels == 4) return x.store(at);
                     if constexpr (kChannels == 3) return store_threes(x, at);
                     for (int r = 0; r < 4; r++) colours.put(quad_of(x, r), at + r * channels, channels - c, out_end);
                 };
-                four(0, four_colours<0, kChannels>(views, slot, mipmapped, mixed, channels, c));
-                four(1, four_colours<1, kChannels>(views, slot, mipmapped, mixed, channels, c));
-                four(2, four_colours<2, kChannels>(views, slot, mipmapped, mixed, channels, c));
-                four(3, four_colours<3, kChannels>(views, slot, mipmapped, mixed, channels, c));
+                put(first);
+                put(second);
+                put(third);
+                put(fourth);
             }
         }
         colours.finish(pixels, slot.count, stream);

@@ -45,7 +45,7 @@ template <class T> struct Slot {
     Group<T> group;
     int64_t first;    // pixel of its image
     int count;
-    unsigned active;  // lanes that matter: for callers
+    unsigned active;  // lanes that matter, the others' colours are zero
     bool quick;       // see prepare_texels
     bool roomy;       // whether memory goes on behind them: for callers
     CellRows<T> rows, coarser_rows;
@@ -102,8 +102,24 @@ template <class T> RG_FN void fetch_rows(const T* from, int64_t columns, int64_t
 }
 template <class T> RG_FN void fetch_places(const Query<T>& q, int64_t pixel) {
     const int64_t axes = q.boundary == kCube ? 3 : 2;
+    if (q.rast) fetch_rows(q.rast, 4, pixel);
     fetch_rows(q.uv, axes, pixel);
     if (q.uv_da) fetch_rows(q.uv_da, 2 * axes, pixel);
+}
+
+// Which of 16 pixels show a triangle.
+template <class T> RG_FN unsigned covered_lanes(const T* rast, int64_t first, int count) {
+    const T* const ids = rast + 4 * first;
+    unsigned covered = 0;
+    if (count == kLanes) {
+        for (int r = 0; r < 4; r++) {
+            const unsigned x = mask_bits(Lanes<T>::load(ids + r * kLanes) >= Lanes<T>(T(1))) >> 3 & 0x1111;
+            covered |= ((x | x >> 3 | x >> 6 | x >> 9) & 0xf) << (4 * r);
+        }
+        return covered;
+    }
+    for (int l = 0; l < count; l++) covered |= (ids[4 * l + 3] >= T(1) ? 1u : 0u) << l;
+    return covered;
 }
 
 // Groups on their way. What is computed about one is a long chain, each step of which waits for the last; so three groups are at
@@ -123,12 +139,12 @@ template <class T> class Ahead {
                     if (end == 0) return;
                 } else {
                     begin(slot);
-                    if (slot.active) find_point(q, levels, base + slot.first, slot.count, slot.group);
+                    if (slot.active) find_point(q, levels, base + slot.first, slot.count, slot.active, slot.group);
                 }
             }
             if (const int64_t k = i - kLevel; k >= 0 && k < end) {
                 Slot<T>& slot = slots_[uint64_t(k) % kSlots];
-                if (slot.active) find_level(q, levels, base + slot.first, slot.count, slot.group);
+                if (slot.active) find_level(q, levels, base + slot.first, slot.count, slot.active, slot.group);
             }
             if (const int64_t k = i - kTexels; k >= 0 && k < end) {
                 Slot<T>& slot = slots_[uint64_t(k) % kSlots];

@@ -36,7 +36,8 @@ RG_GLOBAL(texture_forward, 256, ForwardArgs, a) {
     if (pixel >= q.images * q.pixels) return;
     Real* const out = a.out + pixel * q.channels;
     const int64_t end = minimum(c + 4, q.channels);
-    const Place place = find_place(q, pixel);
+    Place place{};
+    if (q.shows(pixel)) place = find_place(q, pixel);
     if (!place.valid) {
         for (; c < end; c++) out[c] = Real(0);
         return;

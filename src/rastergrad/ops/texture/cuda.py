@@ -63,6 +63,7 @@ def _query(
     uv_da: Tensor | None,
     bias: Tensor | None,
     stack: Tensor | None,
+    rast: Tensor | None,
     levels: Sequence[Tensor],
     modes: Sequence[int],
     by_four: bool,
@@ -80,6 +81,7 @@ def _query(
         uv.data_ptr(),
         gpu.address(uv_da),
         gpu.address(bias),
+        gpu.address(rast),
         images,
         rows * columns,
         tex.shape[0],
@@ -104,6 +106,7 @@ def forward(
     uv_da: Tensor | None,
     bias: Tensor | None,
     stack: Tensor | None,
+    rast: Tensor | None,
     filter_mode: int,
     boundary_mode: int,
     depth: int,
@@ -118,7 +121,7 @@ def forward(
         tex, levels = gpu.aligned(tex), [gpu.aligned(x) for x in levels]
     uv_da = _aligned(uv_da, boundary_mode)
     modes = filter_mode, boundary_mode, depth, circular
-    query = _query(tex, uv, uv_da, bias, stack, levels, modes, by_four)
+    query = _query(tex, uv, uv_da, bias, stack, rast, levels, modes, by_four)
     items = int(uv.shape[:3].numel()) * -(-channels // 4)
     _FORWARD.on(tex.device, tex.dtype).over("texture_forward", items, *query, out.data_ptr())
     return out
@@ -131,6 +134,7 @@ def backward(
     uv_da: Tensor | None,
     bias: Tensor | None,
     stack: Tensor | None,
+    rast: Tensor | None,
     modes: Sequence[int],
     levels: Sequence[Tensor],
     d_out: Tensor,
@@ -154,7 +158,7 @@ def backward(
     )
     uv_da = _aligned(uv_da, boundary_mode)
     launch = _BACKWARD.on(device, dtype)
-    query = _query(tex, uv, uv_da, bias, stack, levels, modes, False)
+    query = _query(tex, uv, uv_da, bias, stack, rast, levels, modes, False)
     table = [*offsets, *[-1] * (_MOST_LEVELS - len(offsets))]
     nearest = filter_mode == 0
     for _ in gpu_sums.passes(sums) if sums is not None or not nearest else ():

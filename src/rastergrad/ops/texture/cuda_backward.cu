@@ -89,7 +89,7 @@ RG_GLOBAL(texture_backward_nearest, 256, BackwardArgs, a) {
     const int64_t pixel = thread_number();
     const Real* const d_out = a.d_out + pixel * q.channels;
     bool active = false;
-    if (pixel < q.images * q.pixels)
+    if (pixel < q.images * q.pixels && q.shows(pixel))
         for (int64_t c = 0; c < q.channels; c++) active |= d_out[c] != Real(0);
     int64_t texel = -1;
     if (active) {
@@ -112,7 +112,7 @@ RG_GLOBAL_SHARING(texture_backward, 128, 3, BackwardArgs, a) {
     const Real zero(0);
     const Real* const d_out = a.d_out + pixel * q.channels;
     bool active = false;
-    if (inside)
+    if (inside && q.shows(pixel))
         for (int64_t c = 0; c < q.channels; c++) active |= d_out[c] != zero;
     Place place{};
     if (active) {

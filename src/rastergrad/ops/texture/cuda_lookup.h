@@ -17,6 +17,7 @@ struct Query {
     const Real* uv;         // [images][pixels][2], cube: 3
     const Real* uv_da;      // [images][pixels][4], cube: 6; or null
     const Real* bias;       // [images][pixels], or null
+    const Real* rast;       // [images][pixels][4], fragments; or null: every pixel shows a triangle
     int64_t images, pixels;
     int64_t tex_images, height, width, channels;
     int64_t depth;          // levels above the base
@@ -25,6 +26,7 @@ struct Query {
     int64_t by_four;        // channels are a multiple of four, and all levels and outputs begin on 16 bytes
     const Real* level[kMostLevels];  // each [tex_images][faces][h][w][channels]
 
+    RG_FN bool shows(int64_t pixel) const { return !rast || rast[4 * pixel + 3] >= Real(1); }
     RG_FN int64_t faces() const { return boundary == kCube ? 6 : 1; }
     RG_FN int64_t width_at(int k) const { return maximum(width >> k, int64_t(1)); }
     RG_FN int64_t height_at(int k) const { return maximum(height >> k, int64_t(1)); }

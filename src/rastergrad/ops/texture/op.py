@@ -25,6 +25,7 @@ def texture(
     uv: Tensor,
     uv_da: Tensor | None = None,
     *,
+    rast: Tensor | None = None,
     mip_level_bias: Tensor | None = None,
     mip: MipStack | Sequence[Tensor] | None = None,
     filter_mode: str = "auto",
@@ -43,6 +44,9 @@ def texture(
         uv: coordinates (s, t), float [N, H, W, 2]; for cube maps directions of any length, [N, H, W, 3].
         uv_da: their derivatives by pixels, float [N, H, W, 4]: (ds/dX, ds/dY, dt/dX, dt/dY), as `interpolate`
             returns them; for cube maps [N, H, W, 6]. They choose the mip level.
+        rast: fragments as `rasterize` returns them, [N, H, W, 4]. Where they show no triangle the colour is 0,
+            whatever the texture holds, and nothing is looked up. None looks up at every pixel, in the
+            background at what `interpolate` leaves there, coordinates of 0.
         mip_level_bias: float [N, H, W], added to the mip level; without `uv_da` it is the level.
         mip: a `MipStack` of `build_mipmaps`; or a list of your own levels 1, 2, ..., each half the size of
             the one before (rounded down, at least 1); or None: the levels are averaged from `tex` in every
@@ -64,7 +68,7 @@ def texture(
         To `tex` always, through the averaging also from the levels of a `MipStack` or of None; levels of a
         list receive their own instead. To `uv` unless nearest; to `uv_da` and `mip_level_bias` with
         "linear-mipmap-linear". Derivatives are taken inside the current texel cell. A pixel whose upstream
-        gradient is exactly zero contributes nothing.
+        gradient is exactly zero contributes nothing, and neither does one where `rast` shows no triangle.
 
     Errors:
         TypeError for what is no tensor of the right kind, ValueError for shapes that do not fit, among them a
@@ -73,7 +77,8 @@ def texture(
     Cost:
         One pass over the pixels forward. Backward sums texels in bands that fit the cache, in a fixed order:
         bitwise deterministic; on a GPU under `torch.use_deterministic_algorithms(True)`. Averaging levels
-        costs a pass over `tex`; `build_mipmaps` saves it. Does not synchronise.
+        costs a pass over `tex`; `build_mipmaps` saves it. With `rast`, background costs what it takes to
+        write zeros; a product with a mask would cost two more passes over the image. Does not synchronise.
 
     Source:
         Laine et al. 2020, section 3.4; Williams 1983 for trilinear filtering.
@@ -91,6 +96,7 @@ def texture(
         uv_da,
         mip_level_bias,
         mip,
+        rast=rast,
         filter_mode=filter_mode,
         boundary_mode=boundary_mode,
         max_mip_level=max_mip_level,
@@ -99,9 +105,9 @@ def texture(
 
 
 _FILTER_CHOICES = ("auto", *FILTER_MODES)
-# Coordinates, texture, derivatives of the former, bias, levels: see native.ordinary.
-_ORDINARY = "fNHW2 fNhwC|1hwC ?fNHW4 ?fNHW ?fL"
-_ORDINARY_CUBE = "fNHW3 fN6hhC|16hhC ?fNHW6 ?fNHW ?fL"
+# Coordinates, texture, derivatives of the former, bias, levels, fragments: see native.ordinary.
+_ORDINARY = "fNHW2 fNhwC|1hwC ?fNHW4 ?fNHW ?fL ?fNHW4"
+_ORDINARY_CUBE = "fNHW3 fN6hhC|16hhC ?fNHW6 ?fNHW ?fL ?fNHW4"
 
 
 def lookup(
@@ -111,6 +117,7 @@ def lookup(
     mip_level_bias: Tensor | None = None,
     mip: MipStack | Sequence[Tensor] | None = None,
     *,
+    rast: Tensor | None = None,
     filter_mode: str = "auto",
     boundary_mode: str = "wrap",
     max_mip_level: int | None = None,
@@ -146,7 +153,7 @@ def lookup(
         backend is None
         and (mip is None or data is not None)
         and plain_call()
-        and native.ordinary(_ORDINARY_CUBE if cube else _ORDINARY, uv, tex, uv_da, mip_level_bias, data)
+        and native.ordinary(_ORDINARY_CUBE if cube else _ORDINARY, uv, tex, uv_da, mip_level_bias, data, rast)
     ):
         mipmap.check_size(name, tex)
         depth = 0
@@ -156,9 +163,9 @@ def lookup(
             depth = len(mipmap.level_sizes(name, tex, most))
             data = mipmap.stack_data(tex, depth) if depth else None
         options = *modes, depth, int(circular_gradient)
-        return _primitive.eager(1, tex, uv, uv_da, mip_level_bias, data, *options, [])[0]
+        return _primitive.eager(1, tex, uv, uv_da, mip_level_bias, data, rast, *options, [])[0]
     mipmap.check_texture(name, tex, cube)
-    _check_pixels(name, tex, uv, uv_da, mip_level_bias, cube)
+    _check_pixels(name, tex, uv, uv_da, mip_level_bias, rast, cube)
 
     levels: list[Tensor] = []
     depth = 0
@@ -171,12 +178,13 @@ def lookup(
         depth = len(mipmap.level_sizes(name, tex, most))
     named = {f"mip[{k}]": level for k, level in enumerate(levels)}
     device = check.same_device(
-        name, tex=tex, uv=uv, uv_da=uv_da, mip_level_bias=mip_level_bias, mip=data, **named
+        name, tex=tex, uv=uv, uv_da=uv_da, rast=rast, mip_level_bias=mip_level_bias, mip=data, **named
     )
 
     dtype = check.working_dtype(tex, uv, uv_da, mip_level_bias, *levels)
     tex, uv = check.prepared(tex, dtype), check.prepared(uv, dtype)
     uv_da = None if uv_da is None else check.prepared(uv_da, dtype)
+    rast = None if rast is None else check.prepared(rast.detach(), dtype)
     mip_level_bias = None if mip_level_bias is None else check.prepared(mip_level_bias, dtype)
     levels = [check.prepared(level, dtype) for level in levels]
     if dispatch.resolve(name, backend, device) == "reference":
@@ -186,6 +194,7 @@ def lookup(
             uv_da,
             mip_level_bias,
             _reference_levels(tex, stack, cube) if stack is not None else levels or None,
+            rast=rast,
             filter_mode=filter_mode,
             boundary_mode=boundary_mode,
             max_mip_level=depth if mip is None and mipmapped else None,
@@ -195,10 +204,13 @@ def lookup(
         data = check.prepared(data, dtype)
     elif mipmapped and not levels and depth:
         data = mipmap.stack_data(tex, depth)
-    return _primitive(tex, uv, uv_da, mip_level_bias, data, *modes, depth, int(circular_gradient), levels)[0]
+    options = *modes, depth, int(circular_gradient)
+    return _primitive(tex, uv, uv_da, mip_level_bias, data, rast, *options, levels)[0]
 
 
-def _check_pixels(name: str, tex: Tensor, uv: Any, uv_da: Any, mip_level_bias: Any, cube: bool) -> None:
+def _check_pixels(
+    name: str, tex: Tensor, uv: Any, uv_da: Any, mip_level_bias: Any, rast: Any, cube: bool
+) -> None:
     width = 3 if cube else 2
     check.floating(name, "uv", uv, f"[N, H, W, {width}]", (4,), last=width)
     if 0 in uv.shape[1:3]:
@@ -220,6 +232,13 @@ def _check_pixels(name: str, tex: Tensor, uv: Any, uv_da: Any, mip_level_bias: A
             raise ValueError(
                 f"{name}: `mip_level_bias` must be {list(uv.shape[:3])}, pixel for pixel like `uv`; "
                 f"got {check.describe(mip_level_bias)}."
+            )
+    if rast is not None:
+        check.floating(name, "rast", rast, "[N, H, W, 4]", (4,), last=4)
+        if rast.shape[:3] != uv.shape[:3]:
+            raise ValueError(
+                f"{name}: `rast` must be {[*uv.shape[:3], 4]}, pixel for pixel like `uv`; "
+                f"got {check.describe(rast)}. Pass what `rasterize` returned for this image."
             )
 
 
@@ -288,6 +307,7 @@ def _query(
     uv_da: Tensor | None,
     bias: Tensor | None,
     stack: Tensor | None,
+    rast: Tensor | None,
     modes: Sequence[int],
     table: Tensor | None,
 ) -> tuple[Tensor | int | None, ...]:
@@ -296,7 +316,8 @@ def _query(
     images, rows, columns, _ = uv.shape
     textures, *_, height, width, channels = tex.shape
     sizes = images, rows, columns, textures, height, width, channels, depth
-    return tex, uv, uv_da, bias, stack, table, *sizes, filter_mode, boundary_mode, circular, native.threads()
+    pointers = tex, uv, uv_da, bias, rast, stack, table
+    return *pointers, *sizes, filter_mode, boundary_mode, circular, native.threads()
 
 
 def _forward(
@@ -305,6 +326,7 @@ def _forward(
     uv_da: Tensor | None,
     bias: Tensor | None,
     stack: Tensor | None,
+    rast: Tensor | None,
     filter_mode: int,
     boundary_mode: int,
     depth: int,
@@ -313,14 +335,14 @@ def _forward(
 ) -> tuple[Tensor]:
     if gpu.holds(tex):
         modes = filter_mode, boundary_mode, depth, circular
-        return (cuda.forward(tex, uv, uv_da, bias, stack, *modes, levels),)
+        return (cuda.forward(tex, uv, uv_da, bias, stack, rast, *modes, levels),)
     images, height, width, _ = uv.shape
     channels = tex.shape[-1]
     count = images * height * width * channels
     system_memory.require("texture", count * tex.element_size(), (images, height, width))
     out = native.empty_as(tex, images, height, width, channels)
     modes = (filter_mode, boundary_mode, depth, circular)
-    native.call(_FORWARD[tex.dtype], *_query(tex, uv, uv_da, bias, stack, modes, _table(levels)), out)
+    native.call(_FORWARD[tex.dtype], *_query(tex, uv, uv_da, bias, stack, rast, modes, _table(levels)), out)
     return (out,)
 
 
@@ -330,7 +352,7 @@ def _forward(
 def _backward(
     needs: Sequence[bool], inputs: Sequence[Any], outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> Sequence[Tensor | None]:
-    tex, uv, uv_da, bias, stack, *rest = inputs
+    tex, uv, uv_da, bias, stack, rast, *rest = inputs
     modes, levels = rest[:4], rest[4:]
     (d_out,) = grads
     linear, mixed = modes[0] >= 1, modes[0] == 3
@@ -338,7 +360,7 @@ def _backward(
         if d_out is None:
             return (None,) * len(needs)
         asked = (needs[0], needs[1] and linear, needs[2] and mixed, needs[3] and mixed, *needs[4:])
-        found = cuda.backward(asked, tex, uv, uv_da, bias, stack, modes, levels, d_out)
+        found = cuda.backward(asked, tex, uv, uv_da, bias, stack, rast, modes, levels, d_out)
         return found
 
     *pixels, _ = uv.shape
@@ -355,7 +377,7 @@ def _backward(
         table, d_table = _table(levels), _table(d_levels)
         native.call(
             _BACKWARD[tex.dtype],
-            *_query(tex, uv, uv_da, bias, stack, modes, table),
+            *_query(tex, uv, uv_da, bias, stack, rast, modes, table),
             d_out,
             d_tex,
             d_uv,
@@ -377,7 +399,7 @@ def _shapes(tex: Tensor, uv: Tensor, *_: Any) -> tuple[Tensor]:
 
 _primitive = Primitive(
     "texture",
-    "Tensor tex, Tensor uv, Tensor? uv_da, Tensor? bias, Tensor? stack, "
+    "Tensor tex, Tensor uv, Tensor? uv_da, Tensor? bias, Tensor? stack, Tensor? rast, "
     "int filter_mode, int boundary_mode, int depth, int circular, Tensor[] levels",
     _forward,
     _backward,

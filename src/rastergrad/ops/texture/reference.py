@@ -36,6 +36,7 @@ def texture(
     mip_level_bias: Tensor | None = None,
     mip: Sequence[Tensor] | None = None,
     *,
+    rast: Tensor | None = None,
     filter_mode: str,
     boundary_mode: str,
     max_mip_level: int | None = None,
@@ -50,6 +51,7 @@ def texture(
         uv_da: [N, H, W, 4] ds/dX ds/dY dt/dX dt/dY; [N, H, W, 6] for cubes. Only mipmap modes read it.
         mip_level_bias: [N, H, W], added to the level.
         mip: levels 1..M; None builds them from `tex`.
+        rast: [N, H, W, 4]; pixels whose last channel is below 1 are zero.
         filter_mode: "nearest", "linear", "linear-mipmap-nearest" or "linear-mipmap-linear".
         boundary_mode: "wrap", "clamp", "zero" or "cube".
         max_mip_level: last level to build; 0 turns a mipmap mode into "linear".
@@ -111,7 +113,8 @@ def texture(
         f = torch.where(between, level - floor, 0.0)[:, None]
         above = sample(torch.where(between, floor + 1, floor).long())
         out = out + f * torch.where(between[:, None], above - out, 0.0)
-    return quiet.leave(out).reshape(N, H, W, tex.shape[-1]).to(tex.dtype)
+    out = quiet.leave(out).reshape(N, H, W, tex.shape[-1]).to(tex.dtype)
+    return out if rast is None else torch.where(rast[..., 3:] >= 1, out, 0.0)
 
 
 def build_mipmaps(tex: Tensor, max_mip_level: int | None, cube: bool) -> list[Tensor]:
