@@ -243,7 +243,8 @@ def create(cuda: int | None = None, number: int | None = None) -> tuple[Surfacel
 
 
 # Displays that were opened before a fork belong to threads that the child does not have: it would wait for
-# them for ever. Mesa has two kinds of display, so that a child may have one of its own.
+# them for ever. Mesa has two kinds of display, so that a child may have one of its own. NVIDIA's driver as a
+# whole does not survive, no more than CUDA does.
 _opened: dict[int, str] = {}  # display -> "ours" or "a parent's"
 _lock = threading.Lock()
 
@@ -278,6 +279,8 @@ def _display(egl: Any, device: Device) -> int:
             display = egl.eglGetPlatformDisplayEXT(platform, native, None)
             if display and _opened.get(display) == "a parent's":
                 stale = True
+                if device.cuda is not None:
+                    break
                 continue
             if display and egl.eglInitialize(display, None, None):
                 _opened[display] = "ours"

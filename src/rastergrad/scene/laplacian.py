@@ -125,6 +125,8 @@ def _tensor(matrix: Any, dtype: torch.dtype) -> Tensor:
     with warnings.catch_warnings():
         # torch calls its CSR tensors a beta whenever the first one is made.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+        # Some versions say so although the checks are asked for here.
+        warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
         return torch.sparse_csr_tensor(
             row_starts, columns, torch.from_numpy(matrix.data).to(dtype), matrix.shape, check_invariants=True
         )

@@ -306,7 +306,9 @@ class Renderer:
             defined = "".join(f"#define {n}\n" for n in defines)
             extension = f"#extension {self._layer_extension} : require\n" if self._layer_extension else ""
             vertex = head + extension + defined + (_FOLDER / "opengl_vertex.glsl").read_text("ascii")
-            fragment = head + defined + (_FOLDER / "opengl_fragment.glsl").read_text("ascii")
+            # Has `precise`. Where it is missing, the driver only says so.
+            extension = "#extension GL_ARB_gpu_shader5 : enable\n"
+            fragment = head + extension + defined + (_FOLDER / "opengl_fragment.glsl").read_text("ascii")
             made = opengl.program(gl, vertex, fragment, "rasterize")
             names = (
                 "vertices",
