@@ -150,7 +150,7 @@ def step(x: Inputs, wanted_ms: float | None = None) -> Pass:
         pos = scenes.transform(world, x.clip_from_world)
         rast, db = rg.rasterize(pos, x.tri, size)
         uv, uv_da = rg.interpolate(x.uv, rast, x.tri, db, "all")
-        shade = rg.texture(tex, uv, uv_da) * (rast[..., 3:] > 0)
+        shade = rg.texture(tex, uv, uv_da, rast=rast)
         image = rg.antialias(shade, rast, pos, x.tri, topology=x.topology)
         loss = (image - target).square().mean()
         return loss.detach(), *torch.autograd.grad(loss, [world, tex])
