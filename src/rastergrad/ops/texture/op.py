@@ -69,6 +69,7 @@ def texture(
         list receive their own instead. To `uv` unless nearest; to `uv_da` and `mip_level_bias` with
         "linear-mipmap-linear". Derivatives are taken inside the current texel cell. A pixel whose upstream
         gradient is exactly zero contributes nothing, and neither does one where `rast` shows no triangle.
+        None to `rast`.
 
     Errors:
         TypeError for what is no tensor of the right kind, ValueError for shapes that do not fit, among them a
@@ -181,10 +182,10 @@ def lookup(
         name, tex=tex, uv=uv, uv_da=uv_da, rast=rast, mip_level_bias=mip_level_bias, mip=data, **named
     )
 
-    dtype = check.working_dtype(tex, uv, uv_da, mip_level_bias, *levels)
+    dtype = check.working_dtype(tex, uv, uv_da, rast, mip_level_bias, *levels)
     tex, uv = check.prepared(tex, dtype), check.prepared(uv, dtype)
     uv_da = None if uv_da is None else check.prepared(uv_da, dtype)
-    rast = None if rast is None else check.prepared(rast.detach(), dtype)
+    rast = None if rast is None else check.prepared(rast, dtype)
     mip_level_bias = None if mip_level_bias is None else check.prepared(mip_level_bias, dtype)
     levels = [check.prepared(level, dtype) for level in levels]
     if dispatch.resolve(name, backend, device) == "reference":
