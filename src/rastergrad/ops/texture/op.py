@@ -44,9 +44,9 @@ def texture(
         uv: coordinates (s, t), float [N, H, W, 2]; for cube maps directions of any length, [N, H, W, 3].
         uv_da: their derivatives by pixels, float [N, H, W, 4]: (ds/dX, ds/dY, dt/dX, dt/dY), as `interpolate`
             returns them; for cube maps [N, H, W, 6]. They choose the mip level.
-        rast: fragments as `rasterize` returns them, [N, H, W, 4]. Where they show no triangle the colour is 0,
-            whatever the texture holds, and nothing is looked up. None looks up at every pixel, in the
-            background at what `interpolate` leaves there, coordinates of 0.
+        rast: fragments as `rasterize` returns them, float [N, H, W, 4]. Where they show no triangle (an id
+            below 1, or NaN) the colour is 0, whatever the texture holds, and nothing is looked up. None looks
+            up at every pixel, in the background at what `interpolate` leaves there, coordinates of 0.
         mip_level_bias: float [N, H, W], added to the mip level; without `uv_da` it is the level.
         mip: a `MipStack` of `build_mipmaps`; or a list of your own levels 1, 2, ..., each half the size of
             the one before (rounded down, at least 1); or None: the levels are averaged from `tex` in every
