@@ -82,6 +82,14 @@ def results(dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
         yield f"cube {filter_mode}", found
         yield from gradients(f"cube {filter_mode}", found, tex=cube, uv=rays, uv_da=rays_da)
 
+    for channels in (1, 3, 4, 5):
+        narrow = random(1, 64, 32, channels).requires_grad_()
+        for filter_mode in ("nearest", "linear", "linear-mipmap-linear"):
+            name = f"texture background {filter_mode} {channels}"
+            found = rg.texture(narrow, uv, uv_da, rast=rast, filter_mode=filter_mode)
+            yield name, found
+            yield from gradients(name, found, tex=narrow, uv=uv, uv_da=uv_da)
+
     image = rg.antialias(color, rast, pos, mesh.tri)
     yield "image", image
     yield from gradients("image", image, color=color, pos=pos, tex=tex, coords=coords)

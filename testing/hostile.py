@@ -237,12 +237,14 @@ def _texture(p: Poison) -> Attack:
         options["mip_level_bias"] = _float_input(p, p.floats(n, *size, scale=3), dtype, inputs)
     if p.chance(0.3):
         options["mip"] = _mip_stack(p, tex, cube, dtype, inputs)
+    if p.chance(0.4):
+        options["rast"] = _float_input(p, p.fragments(n, size, p.triangles()), dtype, inputs)
 
     def run() -> list[Tensor]:
         return [rg.texture(tex, uv, uv_da, **options)]
 
     def expected(_: int) -> Expected:
-        used = [tex, uv]
+        used = [tex, uv, options.get("rast")]
         mode = options["filter_mode"]
         guided = uv_da is not None or "mip_level_bias" in options
         if options["max_mip_level"] != 0 and ("mipmap" in mode or (mode == "auto" and guided)):
@@ -353,11 +355,13 @@ def _pipeline(p: Poison) -> Attack:
     tri = p.triangle_table(triangles, vertices, bad=0.0)
     coords = p.floats(vertices, 2).to(dtype).requires_grad_()
     tex = p.floats(1, 16, 8, 3).to(dtype).requires_grad_()
+    leaves_background_out = p.chance(0.5)
 
     def run() -> list[Tensor]:
         rast, rast_db = rg.rasterize(pos, tri, size)
         uv, uv_da = rg.interpolate(coords, rast, tri, rast_db, "all")
-        return [rg.antialias(rg.texture(tex, uv, uv_da), rast, pos, tri)]
+        color = rg.texture(tex, uv, uv_da, rast=rast if leaves_background_out else None)
+        return [rg.antialias(color, rast, pos, tri)]
 
     return Attack(
         "rasterize", run, lambda _: [((n, *size, 3), dtype)], [pos, coords, tex], named=("antialias",)

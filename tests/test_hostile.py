@@ -82,6 +82,7 @@ RAST, POS = torch.zeros(1, 2, 2, 4, **META), torch.zeros(1, 3, 4, **META)
         ("depth_layers", lambda: rg.depth_layers(POS, TRI, (2, 2), 1)),
         ("interpolate", lambda: rg.interpolate(POS, RAST, TRI)),
         ("texture", lambda: rg.texture(RAST, RAST[..., :2])),
+        ("texture", lambda: rg.texture(torch.ones(1, 2, 2, 3), torch.ones(1, 2, 2, 2), rast=RAST)),
         ("build_mipmaps", lambda: rg.build_mipmaps(RAST)),
         ("edge_topology", lambda: rg.edge_topology(TRI)),
         ("antialias", lambda: rg.antialias(RAST, RAST, POS, TRI)),

@@ -40,6 +40,7 @@ CALLS: dict[str, tuple[Call, tuple[Tensor, ...]]] = {
     "texture": (rg.texture, (TEX, UV)),
     "texture_mipmapped": (rg.texture, (TEX, UV, UV_DA)),
     "texture_prebuilt": (lambda t, u, d: rg.texture(t, u, d, mip=rg.build_mipmaps(t)), (TEX, UV, UV_DA)),
+    "texture_background": (lambda t, u, d, r: rg.texture(t, u, d, rast=r), (TEX, UV, UV_DA, RAST)),
     "antialias": (lambda c, r, p, tri=TRI: rg.antialias(c, r, p, tri), (COLOR, RAST, POS)),
     "antialias_topology": (
         lambda c, r, p, tri=TRI: rg.antialias(c, r, p, tri, topology=TOPOLOGY),
@@ -194,6 +195,8 @@ def test_both_doors_agree_on_triangles(name: str, tri: Any) -> None:
         lambda: rg.texture(TEX, UV, UV_DA, mip=rg.build_mipmaps(TEX[:, :4])),
         lambda: rg.texture(TEX, UV, UV_DA, mip=rg.build_mipmaps(TEX.double())),
         lambda: rg.texture(TEX, UV, UV_DA[:, :2]),
+        lambda: rg.texture(TEX, UV, rast=RAST[:, :2]),
+        lambda: rg.texture(TEX, UV, rast=RAST.double()),
         lambda: rg.texture(torch.rand(1, 6, 4, 4, 2), torch.rand(1, 3, 3, 3), boundary_mode="cube"),
         lambda: rg.texture(torch.rand(1, 6, 4, 3, 2), torch.rand(1, 3, 3, 3), boundary_mode="cube"),
         lambda: rg.texture(torch.rand(1, 5, 4, 4, 2), torch.rand(1, 3, 3, 3), boundary_mode="cube"),
@@ -284,9 +287,9 @@ def test_forward_mode_is_refused(name: str, exchange: bool) -> None:
 
 def test_what_gets_no_gradient_still_makes_a_result_that_requires_one(exchange: bool) -> None:
     fragments = RAST.clone().requires_grad_()
-    image = rg.antialias(COLOR, fragments, POS, TRI)
-    assert image.requires_grad
-    assert torch.autograd.grad(image.sum(), fragments, allow_unused=True) == (None,)
+    for image in (rg.antialias(COLOR, fragments, POS, TRI), rg.texture(TEX, UV, rast=fragments)):
+        assert image.requires_grad
+        assert torch.autograd.grad(image.sum(), fragments, allow_unused=True) == (None,)
     both = rg.antialias(COLOR.clone().requires_grad_(), fragments, POS, TRI)
     both.sum().backward()
     assert fragments.grad is None

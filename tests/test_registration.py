@@ -63,6 +63,7 @@ CASES: dict[str, Case] = {
         lambda t, u, d: weighted(rg.texture(t, u, d, mip=rg.build_mipmaps(TEX))),
         (TEX, UV, UV_DA),
     ),
+    "texture_background": (lambda t, u, d: weighted(rg.texture(t, u, d, rast=RAST)), (TEX, UV, UV_DA)),
     "texture_cube": (lambda t, u: weighted(rg.texture(t, u, boundary_mode="cube")), (CUBE, DIRECTION)),
     "antialias": (lambda c, p: weighted(rg.antialias(c, RAST, p, TRI)), (COLOR, POS)),
     "antialias_pixel_pair": (

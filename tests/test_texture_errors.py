@@ -9,11 +9,12 @@ import torch
 
 import rastergrad as rg
 
-TEX, UV, DA, BIAS = (
+TEX, UV, DA, BIAS, RAST = (
     torch.rand(2, 4, 4, 3),
     torch.rand(2, 5, 6, 2),
     torch.rand(2, 5, 6, 4),
     torch.rand(2, 5, 6),
+    torch.ones(2, 5, 6, 4),
 )
 BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
@@ -38,6 +39,29 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
         lambda: rg.texture(TEX, UV, mip_level_bias=BIAS[:1]),
         ValueError,
         r"`mip_level_bias` must be \[2, 5, 6\]",
+    ),
+    (
+        lambda: rg.texture(TEX, UV, rast=RAST.int()),
+        TypeError,
+        r"`rast`.*int32 \[2, 5, 6, 4\].*rast\.float\(\)",
+    ),
+    (lambda: rg.texture(TEX, UV, rast=True), TypeError, r"`rast` must be a float tensor.*True"),
+    (lambda: rg.texture(TEX, UV, rast=RAST[..., 3:]), ValueError, r"`rast`.*\[N, H, W, 4\].*\[2, 5, 6, 1\]"),
+    (lambda: rg.texture(TEX, UV, rast=RAST[..., 3] > 0), TypeError, r"`rast`.*bool"),
+    (
+        lambda: rg.texture(TEX, UV, rast=RAST[:, :4]),
+        ValueError,
+        r"`rast` must be \[2, 5, 6, 4\].*\[2, 4, 6, 4\]. Pass what `rasterize` returned for this image",
+    ),
+    (
+        lambda: rg.texture(TEX, UV, rast=RAST[:1]),
+        ValueError,
+        r"`rast` must be \[2, 5, 6, 4\].*\[1, 5, 6, 4\]",
+    ),
+    (
+        lambda: rg.texture(TEX, UV, rast=RAST.to("meta")),
+        ValueError,
+        r"one device.*`rast` on meta.*rast\.to\(",
     ),
     (
         lambda: rg.texture(TEX, UV, filter_mode="cubic"),

@@ -89,7 +89,9 @@ def step_parts_ms(scene: Scene, state: State, config: Config) -> dict[str, float
             lambda x: rg.interpolate(template.uv, x, template.uv_tri, rast_db.detach(), "all"),
             rast,
         )
-        (albedo,) = part("texture", lambda t, x: (rg.texture(t, x, uv_da.detach()),), texture, uv)
+        (albedo,) = part(
+            "texture", lambda t, x: (rg.texture(t, x, uv_da.detach(), rast=rast.detach()),), texture, uv
+        )
         (lit,) = part("interpolate", lambda s, x: (rg.interpolate(s, x, tri)[0],), shade, rast)
         covered = (rast[..., 3:] > 0).float()
         (color,) = part("shading", lambda a, b: (torch.cat([a * b, covered], dim=-1),), albedo, lit)

@@ -104,12 +104,12 @@ def blend(scene: Scene, views: Sequence[int], shape: Tensor, level: int, side: i
         toward = torch.nn.functional.normalize(scene.eye[view] - shape, dim=-1)
         facing, _ = rg.interpolate((normal * toward).sum(-1, keepdim=True), rast, scene.template.tri)
         mask = target[..., 3:4]
-        inside = torch.where(mask < 0, 1.0, (mask > 0.98).float()) * target[..., 4:] * (rast[..., 3:] > 0)
+        inside = torch.where(mask < 0, 1.0, (mask > 0.98).float()) * target[..., 4:]
         weight = facing.clamp_min(0).square() * inside
         light = (target[..., :3].square() - DARK).clamp_min(0)
         # The lookup's adjoint spreads pixels over the texels that they show.
         blank = torch.zeros_like(total, requires_grad=True)
-        looked_up = rg.texture(blank, uv, uv_da)
+        looked_up = rg.texture(blank, uv, uv_da, rast=rast)
         total += torch.autograd.grad(looked_up, blank, torch.cat([light * weight, weight], dim=-1))[0]
     return total[..., :3], total[..., 3:]
 

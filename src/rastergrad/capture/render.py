@@ -63,10 +63,10 @@ def draw(
     """
     rast, rast_db = rg.rasterize(pos, template.tri, size, db_grad=False, backend=backend)
     uv, uv_da = rg.interpolate(template.uv, rast, template.uv_tri, rast_db, "all", backend=backend)
-    albedo = rg.texture(texture, uv, uv_da.detach(), backend=backend)
-    covered = (rast[..., 3:] > 0).to(albedo)
-    light = covered if shade is None else rg.interpolate(shade, rast, template.tri, backend=backend)[0]
-    color = torch.cat([albedo * light, covered], dim=-1)
+    color = rg.texture(texture, uv, uv_da.detach(), rast=rast, backend=backend)
+    if shade is not None:
+        color = color * rg.interpolate(shade, rast, template.tri, backend=backend)[0]
+    color = torch.cat([color, (rast[..., 3:] > 0).to(color)], dim=-1)
     return rg.antialias(color, rast, pos, template.tri, topology=topology, backend=backend)
 
 

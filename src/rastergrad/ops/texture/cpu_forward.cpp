@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Looking up: coordinates of 16 pixels at once, then four channels of four pixels at a time.
+#include <type_traits>
+
 #include "cpu_walk.h"
 #include "stream.h"
 #include "threads.h"

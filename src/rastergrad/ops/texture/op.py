@@ -44,9 +44,9 @@ def texture(
         uv: coordinates (s, t), float [N, H, W, 2]; for cube maps directions of any length, [N, H, W, 3].
         uv_da: their derivatives by pixels, float [N, H, W, 4]: (ds/dX, ds/dY, dt/dX, dt/dY), as `interpolate`
             returns them; for cube maps [N, H, W, 6]. They choose the mip level.
-        rast: fragments as `rasterize` returns them, [N, H, W, 4]. Where they show no triangle the colour is 0,
-            whatever the texture holds, and nothing is looked up. None looks up at every pixel, in the
-            background at what `interpolate` leaves there, coordinates of 0.
+        rast: fragments as `rasterize` returns them, float [N, H, W, 4]. Where they show no triangle (an id
+            below 1, or NaN) the colour is 0, whatever the texture holds, and nothing is looked up. None looks
+            up at every pixel, in the background at what `interpolate` leaves there, coordinates of 0.
         mip_level_bias: float [N, H, W], added to the mip level; without `uv_da` it is the level.
         mip: a `MipStack` of `build_mipmaps`; or a list of your own levels 1, 2, ..., each half the size of
             the one before (rounded down, at least 1); or None: the levels are averaged from `tex` in every
@@ -69,6 +69,7 @@ def texture(
         list receive their own instead. To `uv` unless nearest; to `uv_da` and `mip_level_bias` with
         "linear-mipmap-linear". Derivatives are taken inside the current texel cell. A pixel whose upstream
         gradient is exactly zero contributes nothing, and neither does one where `rast` shows no triangle.
+        None to `rast`.
 
     Errors:
         TypeError for what is no tensor of the right kind, ValueError for shapes that do not fit, among them a
@@ -181,10 +182,10 @@ def lookup(
         name, tex=tex, uv=uv, uv_da=uv_da, rast=rast, mip_level_bias=mip_level_bias, mip=data, **named
     )
 
-    dtype = check.working_dtype(tex, uv, uv_da, mip_level_bias, *levels)
+    dtype = check.working_dtype(tex, uv, uv_da, rast, mip_level_bias, *levels)
     tex, uv = check.prepared(tex, dtype), check.prepared(uv, dtype)
     uv_da = None if uv_da is None else check.prepared(uv_da, dtype)
-    rast = None if rast is None else check.prepared(rast.detach(), dtype)
+    rast = None if rast is None else check.prepared(rast, dtype)
     mip_level_bias = None if mip_level_bias is None else check.prepared(mip_level_bias, dtype)
     levels = [check.prepared(level, dtype) for level in levels]
     if dispatch.resolve(name, backend, device) == "reference":
