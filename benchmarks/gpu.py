@@ -35,9 +35,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("compile", "tests", "golden", "compat", "opengl", "capture", "sanitizer", "graphs", "time")
 TESTS = (
     "test_rasterize test_rasterize_coverage test_rasterize_door test_rasterize_gate test_interpolate "
-    "test_texture test_texture_errors test_antialias test_antialias_far test_antialias_outline "
-    "test_antialias_topology test_antialias_visibility test_outline_counts test_golden test_registration "
-    "test_scene test_scenes test_fits test_hostile"
+    "test_texture test_texture_background test_texture_errors test_antialias test_antialias_far "
+    "test_antialias_outline test_antialias_topology test_antialias_visibility test_outline_counts "
+    "test_golden test_registration test_scene test_scenes test_fits test_hostile"
 )
 COMPAT = "test_compat_golden test_compat_program test_compat_contexts"
 OPENGL = "test_opengl test_opengl_contexts test_opengl_cuda"
