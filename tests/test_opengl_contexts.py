@@ -251,7 +251,8 @@ FORK_OF_NVIDIAS = """
         except RuntimeError as failure:
             os._exit(5 if 'with the method "spawn"' in str(failure) else 6)
         os._exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code == 5, code
     assert torch.equal(drawn(), want)
 """
 

@@ -213,6 +213,8 @@ def create(cuda: int | None = None, number: int | None = None) -> tuple[Surfacel
     Errors:
         RuntimeError that names the cause and the remedy.
     """
+    if _lost:
+        raise RuntimeError(f"rastergrad: OpenGL: {_FORKED}")
     listed = devices()
     wanted = chosen()
     if wanted is not None:
@@ -243,15 +245,22 @@ def create(cuda: int | None = None, number: int | None = None) -> tuple[Surfacel
 
 
 # Displays that were opened before a fork belong to threads that the child does not have: it would wait for
-# them for ever. Mesa has two kinds of display, so that a child may have one of its own. NVIDIA's driver as a
-# whole does not survive, no more than CUDA does.
+# them for ever. Mesa has two kinds of display, so that a child may have one of its own. NVIDIA's driver does
+# not survive at all, no more than CUDA does, and is not even asked which devices there are.
+_FORKED = (
+    "this process was forked from one that had drawn with OpenGL, which its driver does not survive; start "
+    'processes with the method "spawn" or "forkserver" of multiprocessing, or fork before the first drawing'
+)
 _opened: dict[int, str] = {}  # display -> "ours" or "a parent's"
 _lock = threading.Lock()
+_nvidias = False  # whether one of them is NVIDIA's
+_lost = False  # whether a parent's was
 
 
 def _after_fork() -> None:
-    global _lock
+    global _lock, _lost
     _lock = threading.Lock()
+    _lost = _lost or _nvidias
     for display in _opened:
         _opened[display] = "a parent's"
     if _opened:
@@ -273,25 +282,21 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def _display(egl: Any, device: Device) -> int:
+    global _nvidias
     with _lock:
         stale = False
         for platform, native in ((_PLATFORM_DEVICE, device.handle), (_PLATFORM_SURFACELESS, None)):
             display = egl.eglGetPlatformDisplayEXT(platform, native, None)
             if display and _opened.get(display) == "a parent's":
                 stale = True
-                if device.cuda is not None:
-                    break
                 continue
             if display and egl.eglInitialize(display, None, None):
                 _opened[display] = "ours"
+                _nvidias = _nvidias or device.cuda is not None
                 return display
             if not stale:
                 raise RuntimeError(_initialize_fails(device, _error(egl)))
-        raise RuntimeError(
-            "this process was forked from one that had drawn with OpenGL, which its driver does not survive; "
-            'start processes with the method "spawn" or "forkserver" of multiprocessing, or fork before the '
-            "first drawing"
-        )
+        raise RuntimeError(_FORKED)
 
 
 def _initialize_fails(device: Device, error: str) -> str:
