@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 import rastergrad as rg
 
@@ -120,6 +121,9 @@ def test_compile_without_a_graph_break(case: Case) -> None:
 
 
 @every_case
+@pytest.mark.skipif(
+    torch.__version__ < TorchVersion("2.13"), reason="torch 2.13 is the first that compiles a mapped operator"
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compile_of_a_vmap(case: Case) -> None:
     function, inputs = case
