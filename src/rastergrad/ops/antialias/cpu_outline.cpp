@@ -35,7 +35,7 @@ template <class T> class StripPairs {
     StripPairs(const OutlineRule<T>& rule, const Scene<T>& s, int64_t image, int64_t low, int64_t high, const BlendedPairs& kept, bool known, Arena& arena)
         : s_(s), rast_(s.rast + image * s.height * s.width * 4), arena_(arena), taken_(s.width, low, high, arena), pairs_{nullptr, nullptr} {
         if (known) recall(rule, kept, low, high);
-        else find(rule, kept, low, high);
+        else find(rule, image, kept, low, high);
         const auto for_each_end = [&](auto&& visit) {
             for_each([&](const Blend<T>& b) {
                 const bool vertical = b.axis == Axis::kVertical;
@@ -64,8 +64,8 @@ template <class T> class StripPairs {
     PixelSums<T> taken_;
     PieceList<Blend<T>> pairs_;
 
-    void find(const OutlineRule<T>& rule, const BlendedPairs& kept, int64_t low, int64_t high) {
-        IdRows<T> ids(rast_, s_.width, arena_);
+    void find(const OutlineRule<T>& rule, int64_t image, const BlendedPairs& kept, int64_t low, int64_t high) {
+        IdRows<T> ids(s_, image, arena_);
         if (kept.are_kept()) kept.clear(low, high);
         walk_strip(ids, s_.height, low, high, rule, arena_, [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
             Blend<T> blend;
@@ -98,8 +98,10 @@ template <class T> class StripPairs {
             __builtin_prefetch(id0(i));
             __builtin_prefetch(id1(i));
         }
-        if (rule.expects())
+        if (rule.expects()) {
             for (int i = 0; i < count; i++) rule.expect(*id0(i), *id1(i));
+            for (int i = 0; i < count; i++) rule.expect_further(*id0(i), *id1(i));
+        }
         for (int i = 0; i < count; i++) {
             Blend<T> blend;
             if (rule.examine(places[i].axis, places[i].row, places[i].column, *id0(i), *id1(i), blend)) pairs_.push(arena_, blend);
