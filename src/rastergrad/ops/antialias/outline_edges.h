@@ -78,8 +78,8 @@ template <class T> class OutlineEdges {
     void find_down(int64_t table, int64_t begin, int64_t end, uint8_t* down) {
         if (has_bad(begin, end)) return;
         const T* const pos = vertex(table, 0);
+        int32_t rest[kInterleaved] = {};
         for (int64_t i = begin; i < end; i += kLanes) {
-            int32_t rest[kInterleaved] = {};
             const int32_t* const corners = padded(s_.tri, i, rest);
             Vec3<Lanes<T>> p[3];
             for (int k = 0; k < 3; k++) {
@@ -100,7 +100,7 @@ template <class T> class OutlineEdges {
     }
     static constexpr uint64_t kThirds = 0x249249249249u;        // every third of 48 bits
     static constexpr int kInterleaved = 3 * kLanes + kLanes;  // three numbers for each of sixteen triangles, and what is read behind them
-    // Those from triangle i on, where enough of them lie in memory; else what there is, and zeros.
+    // Those from triangle i on, where enough of them lie in memory; else what there is, and behind it anything that was there before.
     const int32_t* padded(const int32_t* numbers, int64_t i, int32_t (&rest)[kInterleaved]) const {
         const int64_t left = 3 * (s_.triangles - i);
         if (left >= kInterleaved) return numbers + 3 * i;
@@ -135,8 +135,8 @@ template <class T> class OutlineEdges {
         const int64_t half_edges = 3 * s_.triangles;
         const Lanes<int32_t> none(0), last(int32_t(half_edges - 1));
         uint8_t* const edges = edges_ + table * s_.triangles;
+        int32_t rest[kInterleaved] = {}, inside[3 * kLanes];
         for (int64_t i = begin; i < end; i += kLanes) {
-            int32_t rest[kInterleaved] = {}, inside[3 * kLanes];
             const int32_t* const twins = padded(s_.twins, i, rest);
             uint64_t borders = 0, across = 0, own = 0;
             for (int q = 0; q < 3; q++) {
@@ -145,15 +145,28 @@ template <class T> class OutlineEdges {
                 borders |= uint64_t(mask_bits(border)) << (q * kLanes);
                 select(border, none, twin).store(inside + q * kLanes);
             }
-            for (int e = 0; e < 3 * kLanes; e++) across |= uint64_t(down[inside[e] >> 3] >> (inside[e] & 7) & 1) << e;
+            for (int q = 0; q < 3; q++) {
+                uint64_t sixteen = 0;
+                for (int l = 0; l < kLanes; l++) sixteen |= uint64_t(bit_of(down, inside[q * kLanes + l])) << l;
+                across |= sixteen << (q * kLanes);
+            }
             memcpy(&own, down + 3 * i / 8, 6);
-            const uint64_t bits = borders | ~(own ^ across);
             const int64_t count = minimum(end - i, int64_t(kLanes));
-            for (int64_t t = 0; t < count; t++) {
+            uint64_t bits = (borders | ~(own ^ across)) & ((uint64_t(1) << 3 * count) - 1);
+            memset(edges + i, 0, size_t(count));
+            while (bits) {
+                const int64_t t = __builtin_ctzll(bits) / 3;
                 edges[i + t] = uint8_t(bits >> 3 * t & 7);
-                if (edges[i + t]) mark(table, 3 * (i + t), edges[i + t]);
+                mark(table, 3 * (i + t), edges[i + t]);
+                bits &= ~(uint64_t(7) << 3 * t);
             }
         }
+    }
+
+    static RG_FN uint32_t bit_of(const uint8_t* bits, int32_t i) {
+        uint32_t word;
+        memcpy(&word, bits + (i >> 5) * int64_t(sizeof word), sizeof word);
+        return word >> (i & 31) & 1;
     }
 
     // Marks the cells that the outlines of a triangle pass.
