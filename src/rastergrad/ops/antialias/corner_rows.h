@@ -15,6 +15,8 @@ template <class T> class CornerRows {
     CornerRows(const int32_t* tri, int64_t triangles, int64_t padded, Arena& arena)
         : tri_(tri), last_(triangles - 1), padded_(padded), before_(planes(padded, arena)), now_(planes(padded, arena)) {}
 
+    // A register reaches into a second triangle.
+    bool can_read() const { return last_ > 0; }
     // The ids of another row come.
     void advance() {
         const Row row = before_;

@@ -132,7 +132,7 @@ template <class T> class IdRows {
                 groups += differ != 0;
             }
             if (!far || found == before) continue;
-            if (found - before > kDense * groups) found = before + put_apart<kUp>(spans.items[s].begin, end, columns_ + before);
+            if (corners_.can_read() && found - before > kDense * groups) found = before + put_apart<kUp>(spans.items[s].begin, end, columns_ + before);
             found = before + rule.keep(first, second, columns_ + before, found - before);
         }
         if (rule.expects()) {
