@@ -339,11 +339,12 @@ template <class T, class Rows> RG_FN Columns4<T> load_columns(Rows&& rows) {
     Columns4<T> c;
 #if defined(__SSE2__)
     if constexpr (sizeof(T) == 4) {
-        Lanes<float>* out[4] = {&c.x, &c.y, &c.z, &c.w};
+        Lanes<float> out[4];
+        const auto load = [&](int l) { return _mm_loadu_ps(reinterpret_cast<const float*>(rows(l))); };
         for (int r = 0; r < 4; r++)  // group k of register r is row 4k + r, so that the transpose leaves rows in order
-            *out[r] = join(_mm_loadu_ps(rows(r)), _mm_loadu_ps(rows(4 + r)), _mm_loadu_ps(rows(8 + r)), _mm_loadu_ps(rows(12 + r)));
-        transpose_groups(c.x, c.y, c.z, c.w);
-        return c;
+            out[r] = join(load(r), load(4 + r), load(8 + r), load(12 + r));
+        transpose_groups(out[0], out[1], out[2], out[3]);
+        return {bits_as<T>(out[0]), bits_as<T>(out[1]), bits_as<T>(out[2]), bits_as<T>(out[3])};
     }
 #endif
     for (int l = 0; l < kLanes; l++) {

@@ -21,7 +21,7 @@ template <class T> void forward_strip(const ForwardArgs<T>& a, const Silhouettes
     T* const out = a.out + first;
     Arena arena;
     copy_rows(out, color, s.width, a.channels, begin, end, is_streamed(s, a.channels), silhouettes.map(), silhouettes.table_of(image), arena);
-    IdRows<T> ids(s.rast + image * s.height * s.width * 4, s.width, arena);
+    IdRows<T> ids(s, image, arena);
     const PairRule<T> rule(s, silhouettes, image);
     walk_strip(ids, s.height, begin, end, rule, arena, [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
         Pair<T> pair;
@@ -73,7 +73,7 @@ void backward_strip(const BackwardArgs<T>& a, const Silhouettes<T>& silhouettes,
     const Scene<T>& s = a.scene;
     const int64_t width = s.width * a.channels, first = image * s.height * width;
     Arena arena;
-    IdRows<T> ids(s.rast + image * s.height * s.width * 4, s.width, arena);
+    IdRows<T> ids(s, image, arena);
     const PairRule<T> rule(s, silhouettes, image);
     if (a.d_color)
         copy_rows(a.d_color + first, a.d_out + first, s.width, a.channels, begin, end, is_streamed(s, a.channels), silhouettes.map(), silhouettes.table_of(image), arena);

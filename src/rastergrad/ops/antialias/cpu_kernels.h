@@ -25,7 +25,7 @@ template <class T> struct BackwardArgs {
 template <class T> struct OutlineForwardArgs {
     ForwardArgs<T> base;
     int64_t intersections;  // whether surfaces that pass through each other are blended
-    uint8_t* outlines;      // what backward would have to find again, see OutlineEdges; or null
+    uint8_t* outlines;      // what backward would have to find again, see OutlineEdges and behind it BlendedPairs; or null
 };
 // This and the other two: -1, or the first triangle with a vertex that does not exist; the outputs are then unset.
 template <class T> int64_t outline_forward(const OutlineForwardArgs<T>& a);

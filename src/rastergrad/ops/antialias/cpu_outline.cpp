@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The outline method on the CPU. A strip of rows first lists its pairs and sums what they take off each pixel, then blends: how much of a
 // pixel is left is known only when all of its four pairs are. Pairs across two strips are found by both.
+#include "blended_pairs.h"
 #include "cpu_kernels.h"
 #include "formulas.h"
 #include "outline_pairs.h"
@@ -14,24 +15,39 @@ constexpr int64_t kForwardPixels = 16384;
 // Backward looks two rows beyond its strip: strips are larger where that leaves sixteen of them.
 RG_FN int64_t backward_pixels(int64_t all) { return minimum(maximum(all / 16, kForwardPixels), 4 * kForwardPixels); }
 
+// A number for pixels of the rows [low, high): only those cleared before have one, as few do.
+template <class T> class PixelSums {
+  public:
+    PixelSums(int64_t width, int64_t low, int64_t high, Arena& arena)
+        : width_(width), low_(low), high_(high), sums_(static_cast<T*>(arena.take(size_t((high - low) * width) * sizeof(T)))) {}
+    bool has(int64_t row) const { return row >= low_ && row < high_; }
+    T& at(int64_t row, int64_t column) const { return sums_[(row - low_) * width_ + column]; }
+
+  private:
+    int64_t width_, low_, high_;
+    T* sums_;
+};
+
 // The blended pairs that touch the rows [low, high), in order, and what they take off the pixels of these rows.
 template <class T> class StripPairs {
   public:
-    StripPairs(const OutlineRule<T>& rule, const Scene<T>& s, int64_t image, int64_t low, int64_t high, Arena& arena)
-        : width_(s.width), low_(low), high_(high), taken_(static_cast<T*>(arena.take(size_t((high - low) * s.width) * sizeof(T)))), pairs_{nullptr, nullptr} {
-        memset(taken_, 0, size_t((high - low) * width_) * sizeof(T));
-        IdRows<T> ids(s.rast + image * s.height * s.width * 4, s.width, arena);
-        walk_strip(ids, s.height, low, high, rule, arena, [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
-            Blend<T> blend;
-            if (!rule.examine(axis, row, column, id0, id1, blend)) return;
-            pairs_.push(arena, blend);
-            add(row, column, blend.taken.of0);
-            if (axis == Axis::kHorizontal) add(row, column + 1, blend.taken.of1);
-            else add(row + 1, column, blend.taken.of1);
-        });
+    // Those kept before if `known`, else found, and kept if that is wanted.
+    StripPairs(const OutlineRule<T>& rule, const Scene<T>& s, int64_t image, int64_t low, int64_t high, const BlendedPairs& kept, bool known, Arena& arena)
+        : s_(s), rast_(s.rast + image * s.height * s.width * 4), arena_(arena), taken_(s.width, low, high, arena), pairs_{nullptr, nullptr} {
+        if (known) recall(rule, kept, low, high);
+        else find(rule, image, kept, low, high);
+        const auto for_each_end = [&](auto&& visit) {
+            for_each([&](const Blend<T>& b) {
+                const bool vertical = b.axis == Axis::kVertical;
+                if (taken_.has(b.row)) visit(taken_.at(b.row, b.column), b.taken.of0);
+                if (taken_.has(b.row + vertical)) visit(taken_.at(b.row + vertical, b.column + !vertical), b.taken.of1);
+            });
+        };
+        for_each_end([](T& sum, T) { sum = T(0); });
+        for_each_end([](T& sum, T taken) { sum += taken; });
     }
-    // Of a pixel in [low, high): everything that is taken off it.
-    T taken(int64_t row, int64_t column) const { return taken_[(row - low_) * width_ + column]; }
+    // Of a pixel of a pair in [low, high): everything that is taken off it.
+    T taken(int64_t row, int64_t column) const { return taken_.at(row, column); }
     // In the order of rows.
     template <class Visit> void for_each(Visit&& visit) const {
         pairs_.for_each_piece([&](const Blend<T>* blends, int32_t count) {
@@ -40,12 +56,56 @@ template <class T> class StripPairs {
     }
 
   private:
-    int64_t width_, low_, high_;
-    T* taken_;
+    struct Place { int64_t row; int32_t column; Axis axis; };
+    static constexpr int kGroup = 256;  // pairs whose memory is asked for together
+    const Scene<T>& s_;
+    const T* rast_;
+    Arena& arena_;
+    PixelSums<T> taken_;
     PieceList<Blend<T>> pairs_;
 
-    void add(int64_t row, int64_t column, T taken) {
-        if (row >= low_ && row < high_) taken_[(row - low_) * width_ + column] += taken;
+    void find(const OutlineRule<T>& rule, int64_t image, const BlendedPairs& kept, int64_t low, int64_t high) {
+        IdRows<T> ids(s_, image, arena_);
+        if (kept.are_kept()) kept.clear(low, high);
+        walk_strip(ids, s_.height, low, high, rule, arena_, [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {
+            Blend<T> blend;
+            if (!rule.examine(axis, row, column, id0, id1, blend)) return;
+            pairs_.push(arena_, blend);
+            // The strip of its first pixel keeps it.
+            if (kept.are_kept() && row >= low) kept.add(axis, row, column);
+        });
+    }
+    // In the order of walk_strip.
+    void recall(const OutlineRule<T>& rule, const BlendedPairs& kept, int64_t low, int64_t high) {
+        Place places[kGroup];
+        int count = 0;
+        for (int64_t row = maximum(low - 1, int64_t(0)); row < high; row++)
+            for (const Axis axis : {Axis::kHorizontal, Axis::kVertical}) {
+                if (axis == Axis::kHorizontal && row < low) continue;
+                kept.for_each(axis, row, [&](int64_t column) {
+                    places[count++] = {row, int32_t(column), axis};
+                    if (count < kGroup) return;
+                    examine_again(rule, places, count);
+                    count = 0;
+                });
+            }
+        examine_again(rule, places, count);
+    }
+    void examine_again(const OutlineRule<T>& rule, const Place* places, int count) {
+        const auto id0 = [&](int i) { return rast_ + (places[i].row * s_.width + places[i].column) * 4 + 3; };
+        const auto id1 = [&](int i) { return id0(i) + (places[i].axis == Axis::kVertical ? s_.width * 4 : 4); };
+        for (int i = 0; i < count; i++) {
+            __builtin_prefetch(id0(i));
+            __builtin_prefetch(id1(i));
+        }
+        if (rule.expects()) {
+            for (int i = 0; i < count; i++) rule.expect(*id0(i), *id1(i));
+            for (int i = 0; i < count; i++) rule.expect_further(*id0(i), *id1(i));
+        }
+        for (int i = 0; i < count; i++) {
+            Blend<T> blend;
+            if (rule.examine(places[i].axis, places[i].row, places[i].column, *id0(i), *id1(i), blend)) pairs_.push(arena_, blend);
+        }
     }
 };
 
@@ -57,6 +117,11 @@ template <class T> RG_FN Ends ends_of(const Blend<T>& blend, int64_t width, int6
     return {row1, column1, (blend.row * width + blend.column) * channels, (row1 * width + column1) * channels};
 }
 
+// They lie behind what OutlineEdges keeps.
+template <class T> BlendedPairs kept_pairs(uint8_t* outlines, const Scene<T>& s, int64_t image) {
+    return {outlines ? outlines + OutlineEdges<T>::size_of(s) : nullptr, image, s.height, s.width};
+}
+
 template <class T>
 void forward_strip(const OutlineForwardArgs<T>& a, const OutlineEdges<T>& edges, int64_t image, int64_t begin, int64_t end) {
     const Scene<T>& s = a.base.scene;
@@ -65,7 +130,7 @@ void forward_strip(const OutlineForwardArgs<T>& a, const OutlineEdges<T>& edges,
     T* const out = a.base.out + image * s.height * width;
     Arena arena;
     const OutlineRule<T> rule(s, edges, image, a.intersections);
-    StripPairs<T> pairs(rule, s, image, begin, end, arena);
+    const StripPairs<T> pairs(rule, s, image, begin, end, kept_pairs(a.outlines, s, image), false, arena);
     copy_rows(out, color, s.width, channels, begin, end, is_streamed(s, channels), edges.map(), edges.table_of(image), arena);
     pairs.for_each([&](const Blend<T>& b) {
         const Ends e = ends_of(b, s.width, channels);
@@ -120,7 +185,8 @@ void backward_strip(const OutlineBackwardArgs<T>& a, const OutlineEdges<T>& edge
     Arena arena;
     const OutlineRule<T> rule(s, edges, image, a.intersections);
     // A pixel's neighbours in the rows above and below give it colour gradients, in proportion to what is taken off them.
-    StripPairs<T> pairs(rule, s, image, maximum(begin - 1, int64_t(0)), minimum(end + 1, s.height), arena);
+    const StripPairs<T> pairs(rule, s, image, maximum(begin - 1, int64_t(0)), minimum(end + 1, s.height), kept_pairs(a.outlines, s, image),
+                              a.outlines != nullptr, arena);
     const auto own = [=](int64_t row) { return row >= begin && row < end; };
     // Of pixels that give in proportion: the sum over all shares, by which each share weighs less as the others grow.
     T* crowded = nullptr;

@@ -13,7 +13,7 @@ template <class T> int64_t count_outlines(const OutlineCountArgs<T>& a) {
     Block<OutlineCounts> parts(size_t(s.images * strips.per_image));
     for_each_strip(s.threads, s.images, s.height, strips, [&](int, int64_t strip, int64_t image, int64_t begin, int64_t end) {
         Arena arena;
-        IdRows<T> ids(s.rast + image * s.height * s.width * 4, s.width, arena);
+        IdRows<T> ids(s, image, arena);
         const OutlineRule<T> rule(s, edges, image, a.intersections, true);
         OutlineCounts n{};
         walk_strip(ids, s.height, begin, end, rule, arena, [&](Axis axis, int64_t row, int64_t column, T id0, T id1) {

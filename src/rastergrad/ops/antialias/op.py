@@ -318,12 +318,14 @@ def _outline_forward(
 
 
 def _outlines_size(pixels: Sequence[int], pos: Tensor, tri: Tensor) -> int:
-    """Bytes that the kernel keeps for the way back: which edges of triangles are outlines, and a map of the
-    image in cells of 8 x 8 pixels.
+    """Bytes that the kernel keeps for the way back: which edges of triangles are outlines, a map of the
+    image in cells of 8 x 8 pixels, and two bits per pixel, in words of 8 bytes: whether it was blended with
+    the pixel to its right, and with the one above.
     """
     images, height, width = pixels
     tables = images if pos.ndim == 3 else 1
-    return tables * (tri.shape[0] + -(-height // 8) * -(-width // 8))
+    edges = tables * (tri.shape[0] + -(-height // 8) * -(-width // 8))
+    return edges + images * height * 2 * 8 * -(-width // 64)
 
 
 # ---- backward ---------------------------------------------------------------------------------------------

@@ -77,37 +77,53 @@ template <class T> class OutlineEdges {
     // those of neighbours.
     void find_down(int64_t table, int64_t begin, int64_t end, uint8_t* down) {
         if (has_bad(begin, end)) return;
+        const T* const pos = vertex(table, 0);
+        int32_t rest[kInterleaved] = {};
         for (int64_t i = begin; i < end; i += kLanes) {
+            const int32_t* const corners = padded(s_.tri, i, rest);
             Vec3<Lanes<T>> p[3];
-            alignas(64) int32_t at[3][kLanes];
-            for (int l = 0; l < kLanes; l++)
-                for (int k = 0; k < 3; k++) at[k][l] = s_.tri[3 * minimum(i + l, end - 1) + k];
-            Lanes<int32_t> corner[3];
             for (int k = 0; k < 3; k++) {
-                corner[k] = Lanes<int32_t>::load(at[k]);
-                const Columns4<T> c = load_columns<T>([&](int l) { return vertex(table, at[k][l]); });
+                const Columns4<T> c = load_columns<T>([&](int l) { return pos + 4 * int64_t(corners[3 * l + k]); });
                 p[k] = {c.x, c.y, c.w};
             }
-            const unsigned back = mask_bits(facing(p[0], p[1], p[2]) < Lanes<T>(T(0)));
-            uint64_t bits = 0;
-            for (int k = 0; k < 3; k++) bits |= every_third(back ^ mask_bits(corner[(k + 1) % 3] > corner[(k + 2) % 3])) << k;
+            const uint64_t back = every_third(mask_bits(facing(p[0], p[1], p[2]) < Lanes<T>(T(0))));
+            // Corners lie one after another: of every third the next two are its triangle's other ones.
+            uint64_t falls = 0, rises_by_two = 0;
+            for (int q = 0; q < 3; q++) {
+                const Lanes<int32_t> corner = Lanes<int32_t>::load(corners + q * kLanes);
+                falls |= uint64_t(mask_bits(corner > Lanes<int32_t>::load(corners + q * kLanes + 1))) << (q * kLanes);
+                rises_by_two |= uint64_t(mask_bits(corner < Lanes<int32_t>::load(corners + q * kLanes + 2))) << (q * kLanes);
+            }
+            const uint64_t bits = back * 7 ^ ((falls & kThirds << 1) >> 1 | (rises_by_two & kThirds) << 1 | (falls & kThirds) << 2);
             memcpy(down + 3 * i / 8, &bits, 6);
         }
+    }
+    static constexpr uint64_t kThirds = 0x249249249249u;        // every third of 48 bits
+    static constexpr int kInterleaved = 3 * kLanes + kLanes;  // three numbers for each of sixteen triangles, and what is read behind them
+    // Those from triangle i on, where enough of them lie in memory; else what there is, and behind it anything that was there before.
+    const int32_t* padded(const int32_t* numbers, int64_t i, int32_t (&rest)[kInterleaved]) const {
+        const int64_t left = 3 * (s_.triangles - i);
+        if (left >= kInterleaved) return numbers + 3 * i;
+        memcpy(rest, numbers + 3 * i, size_t(minimum(left, int64_t(kInterleaved))) * sizeof(int32_t));
+        return rest;
     }
     // Bit n of sixteen becomes bit 3 n.
     static RG_FN uint64_t every_third(uint64_t bits) {
         bits = (bits | bits << 16) & 0x0000ff0000ffu;
         bits = (bits | bits << 8) & 0x00f00f00f00fu;
         bits = (bits | bits << 4) & 0x0c30c30c30c3u;
-        return (bits | bits << 2) & 0x249249249249u;
+        return (bits | bits << 2) & kThirds;
     }
 
     // A topology of another mesh has not seen these triangles.
     bool has_bad(int64_t begin, int64_t end) {
         const auto exists = [this](int64_t corner) { return uint32_t(s_.tri[corner]) < uint64_t(s_.vertices); };
-        bool all = true;
-        for (int64_t i = 3 * begin; i < 3 * end; i++) all &= exists(i);
-        if (all) return false;
+        int32_t least = 0, most = -1;
+        for (int64_t i = 3 * begin; i < 3 * end; i++) {
+            least = minimum(least, s_.tri[i]);
+            most = maximum(most, s_.tri[i]);
+        }
+        if (least == 0 && most < s_.vertices) return false;
         int64_t i = 3 * begin, seen = bad_.load();
         while (exists(i)) i++;
         while (i / 3 < seen && !bad_.compare_exchange_weak(seen, i / 3)) {}
@@ -115,23 +131,42 @@ template <class T> class OutlineEdges {
     }
 
     void find_outlines(int64_t table, int64_t begin, int64_t end, const uint8_t* down) const {
-        const uint64_t half_edges = uint64_t(3 * s_.triangles);
+        // Twins of another mesh may point anywhere: then the edge counts as a border.
+        const int64_t half_edges = 3 * s_.triangles;
+        const Lanes<int32_t> none(0), last(int32_t(half_edges - 1));
         uint8_t* const edges = edges_ + table * s_.triangles;
-        for (int64_t t = begin; t < end; t++) {
-            unsigned borders = 0, across = 0;
-            for (int k = 0; k < 3; k++) {
-                // Twins of another mesh may point anywhere: then the edge counts as a border.
-                const int64_t twin = s_.twins[3 * t + k];
-                const bool border = uint64_t(twin) >= half_edges;
-                borders |= unsigned(border) << k;
-                across |= unsigned(down[border ? 0 : twin >> 3] >> (twin & 7) & 1) << k;
+        int32_t rest[kInterleaved] = {}, inside[3 * kLanes];
+        for (int64_t i = begin; i < end; i += kLanes) {
+            const int32_t* const twins = padded(s_.twins, i, rest);
+            uint64_t borders = 0, across = 0, own = 0;
+            for (int q = 0; q < 3; q++) {
+                const Lanes<int32_t> twin = Lanes<int32_t>::load(twins + q * kLanes);
+                const Lanes<int32_t> border = (twin < none) | (twin > last);
+                borders |= uint64_t(mask_bits(border)) << (q * kLanes);
+                select(border, none, twin).store(inside + q * kLanes);
             }
-            uint16_t own;
-            memcpy(&own, down + (3 * t >> 3), sizeof own);
-            const unsigned bits = (borders | ~(unsigned(own) >> (3 * t & 7) ^ across)) & 7u;
-            edges[t] = uint8_t(bits);
-            if (bits) mark(table, 3 * t, bits);
+            for (int q = 0; q < 3; q++) {
+                uint64_t sixteen = 0;
+                for (int l = 0; l < kLanes; l++) sixteen |= uint64_t(bit_of(down, inside[q * kLanes + l])) << l;
+                across |= sixteen << (q * kLanes);
+            }
+            memcpy(&own, down + 3 * i / 8, 6);
+            const int64_t count = minimum(end - i, int64_t(kLanes));
+            uint64_t bits = (borders | ~(own ^ across)) & ((uint64_t(1) << 3 * count) - 1);
+            memset(edges + i, 0, size_t(count));
+            while (bits) {
+                const int64_t t = __builtin_ctzll(bits) / 3;
+                edges[i + t] = uint8_t(bits >> 3 * t & 7);
+                mark(table, 3 * (i + t), edges[i + t]);
+                bits &= ~(uint64_t(7) << 3 * t);
+            }
         }
+    }
+
+    static RG_FN uint32_t bit_of(const uint8_t* bits, int32_t i) {
+        uint32_t word;
+        memcpy(&word, bits + (i >> 5) * int64_t(sizeof word), sizeof word);
+        return word >> (i & 31) & 1;
     }
 
     // Marks the cells that the outlines of a triangle pass.

@@ -66,11 +66,20 @@ template <class T> class OutlineRule {
     }
     // Asks for what examine will soon read of a pair, ...
     RG_FN void expect(T id0, T id1) const {
-        const int32_t triangle0 = s_.triangle_of(id0), triangle1 = s_.triangle_of(id1);
-        if (triangle0 >= 0) __builtin_prefetch(s_.tri + 3 * int64_t(triangle0));
-        if (triangle1 >= 0) __builtin_prefetch(s_.tri + 3 * int64_t(triangle1));
+        for (const int32_t triangle : {s_.triangle_of(id0), s_.triangle_of(id1)}) {
+            if (triangle < 0) continue;
+            __builtin_prefetch(s_.tri + 3 * int64_t(triangle));
+            __builtin_prefetch(s_.twins + 3 * int64_t(triangle));
+            __builtin_prefetch(mesh_.edges + triangle);
+        }
     }
-    RG_FN void expect_further(T, T) const {}
+    // ... and for where a walk begins, ...
+    RG_FN void expect_further(T id0, T id1) const {
+        for (const int32_t triangle : {s_.triangle_of(id0), s_.triangle_of(id1)}) {
+            if (triangle < 0) continue;
+            for (int k = 0; k < 3; k++) __builtin_prefetch(pos_ + 4 * int64_t(s_.tri[3 * int64_t(triangle) + k]));
+        }
+    }
     // ... if that is too much for the nearer caches.
     RG_FN bool expects() const { return s_.triangles >= kLargeMesh; }
     // Whether the pair is blended.

@@ -2,6 +2,7 @@
 // An image cut into strips of rows, and the pairs of neighbouring pixels in them whose ids differ, found 16 at a time.
 #pragma once
 #include "arena.h"
+#include "corner_rows.h"
 #include "lanes.h"
 #include "quads.h"
 #include "threads.h"
@@ -43,7 +44,7 @@ template <class Body> void for_each_strip(int64_t threads, int64_t images, int64
 
 enum class Axis { kHorizontal, kVertical };
 
-// Columns of some rows, in order; those `far` from all edges of interest have few pairs that matter, if any.
+// Columns of some rows, in order. Of those `far` from all edges of interest, pairs of triangles that have a vertex in common are not wanted.
 struct Span { int64_t begin, end; bool far; };
 struct Spans {
     Span* items;
@@ -73,13 +74,13 @@ RG_FN int put_columns(unsigned bits, int64_t first, int32_t* to) {
 // Two rows of ids at a time, in some spans only.
 template <class T> class IdRows {
   public:
-    // `rast` is that of one image.
-    IdRows(const T* rast, int64_t width, Arena& arena) : rast_(rast), width_(width) {
-        const size_t padded = size_t((width + kLanes) / kLanes + 1) * kLanes;
-        ids_ = static_cast<T*>(arena.take(padded * sizeof(T)));
-        next_ids_ = static_cast<T*>(arena.take(padded * sizeof(T)));
-        columns_ = static_cast<int32_t*>(arena.take(padded * sizeof(int32_t)));
-        ends_ = static_cast<int64_t*>(arena.take(padded / kLanes * sizeof(int64_t)));
+    IdRows(const Scene<T>& s, int64_t image, Arena& arena)
+        : rast_(s.rast + image * s.height * s.width * 4), width_(s.width), padded_((s.width + kLanes) / kLanes * kLanes + kLanes),
+          corners_(s.tri, s.triangles, padded_, arena) {
+        ids_ = static_cast<T*>(arena.take(size_t(padded_) * sizeof(T)));
+        next_ids_ = static_cast<T*>(arena.take(size_t(padded_) * sizeof(T)));
+        columns_ = static_cast<int32_t*>(arena.take(size_t(padded_) * sizeof(int32_t)));
+        differ_ = static_cast<uint16_t*>(arena.take(size_t(padded_ / kLanes) * sizeof(uint16_t)));
     }
 
     // The ids that are compared with those of the row loaded before.
@@ -87,6 +88,7 @@ template <class T> class IdRows {
         T* swapped = ids_;
         ids_ = next_ids_;
         next_ids_ = swapped;
+        corners_.advance();
         const T* from = rast_ + row * width_ * 4;
         for (int64_t k = 0; k < spans.count; k++) {
             const int64_t end = minimum(spans.items[k].end + 1, width_);
@@ -98,43 +100,58 @@ template <class T> class IdRows {
 
     // visit(column of the first pixel, its id, the other id) for pairs within the row loaded last, left to right, ...
     template <class Rule, class Visit> RG_FN void horizontal(const Spans& spans, const Rule& rule, Visit&& visit) {
-        scan(next_ids_, next_ids_ + 1, width_ - 1, spans, rule, visit);
+        scan<false>(next_ids_, next_ids_ + 1, width_ - 1, spans, rule, visit);
     }
     // ... and between the row before and the one loaded last. All of a row's pairs are expected before the first of them is visited.
     template <class Rule, class Visit> RG_FN void vertical(const Spans& spans, const Rule& rule, Visit&& visit) {
-        scan(ids_, next_ids_, width_, spans, rule, visit);
+        scan<true>(ids_, next_ids_, width_, spans, rule, visit);
     }
 
   private:
+    static constexpr int64_t kDense = 3;  // pairs in sixteen; of so many the corners of all sixteen are read
     const T* rast_;
-    int64_t width_;
+    int64_t width_, padded_;
+    CornerRows<T> corners_;
     T *ids_, *next_ids_;
     int32_t* columns_;  // of what differs, ...
-    int64_t* ends_;     // ... and how many of them there are up to the end of each span
+    uint16_t* differ_;  // ... and before that a bit for each of sixteen pairs
 
-    template <class Rule, class Visit>
+    template <bool kUp, class Rule, class Visit>
     RG_FN void scan(const T* first, const T* second, int64_t width, const Spans& spans, const Rule& rule, Visit&& visit) {
         int64_t found = 0;
         for (int64_t s = 0; s < spans.count; s++) {
-            const int64_t end = minimum(spans.items[s].end, width);
+            const int64_t end = minimum(spans.items[s].end, width), before = found;
+            const bool far = spans.items[s].far;
+            int64_t groups = 0;
             for (int64_t i = spans.items[s].begin; i < end; i += kLanes) {
                 unsigned differ = mask_bits(Lanes<T>::load(first + i) != Lanes<T>::load(second + i));
                 if (end - i < kLanes) differ &= (1u << (end - i)) - 1;
                 found += put_columns(differ, i, columns_ + found);
+                if (!far) continue;
+                differ_[i / kLanes] = uint16_t(differ);
+                groups += differ != 0;
             }
-            ends_[s] = found;
+            if (!far || found == before) continue;
+            if (corners_.can_read() && found - before > kDense * groups) found = before + put_apart<kUp>(spans.items[s].begin, end, columns_ + before);
+            found = before + rule.keep(first, second, columns_ + before, found - before);
         }
         if (rule.expects()) {
             for (int64_t k = 0; k < found; k++) rule.expect(first[columns_[k]], second[columns_[k]]);
             for (int64_t k = 0; k < found; k++) rule.expect_further(first[columns_[k]], second[columns_[k]]);
         }
-        int64_t k = 0;
-        for (int64_t s = 0; s < spans.count; s++) {
-            int64_t end = ends_[s];
-            if (spans.items[s].far) end = k + rule.keep(first, second, columns_ + k, end - k);
-            for (; k < end; k++) visit(columns_[k], first[columns_[k]], second[columns_[k]]);
-            k = ends_[s];
+        for (int64_t k = 0; k < found; k++) visit(columns_[k], first[columns_[k]], second[columns_[k]]);
+    }
+    template <bool kUp> RG_FN int64_t put_apart(int64_t begin, int64_t end, int32_t* to) {
+        int64_t found = 0;
+        corners_.decode_now(next_ids_);
+        if (kUp) corners_.decode_before(ids_);
+        for (int64_t i = begin; i < end; i += kLanes) {
+            unsigned differ = differ_[i / kLanes];
+            if (!differ) continue;
+            differ &= ~(kUp ? corners_.joined_up(i) : corners_.joined_right(i));
+            found += put_columns(differ, i, to + found);
         }
+        return found;
     }
 };
 
