@@ -80,7 +80,6 @@ template <class T> class IdRows {
         ids_ = static_cast<T*>(arena.take(size_t(padded_) * sizeof(T)));
         next_ids_ = static_cast<T*>(arena.take(size_t(padded_) * sizeof(T)));
         columns_ = static_cast<int32_t*>(arena.take(size_t(padded_) * sizeof(int32_t)));
-        differ_ = static_cast<uint16_t*>(arena.take(size_t(padded_ / kLanes) * sizeof(uint16_t)));
     }
 
     // The ids that are compared with those of the row loaded before.
@@ -108,31 +107,21 @@ template <class T> class IdRows {
     }
 
   private:
-    static constexpr int64_t kDense = 3;  // pairs in sixteen; of so many the corners of all sixteen are read
+    static constexpr int64_t kSparse = 8;  // a pair in so many places; where there are more the corners of all pixels are read
     const T* rast_;
     int64_t width_, padded_;
     CornerRows<T> corners_;
     T *ids_, *next_ids_;
-    int32_t* columns_;  // of what differs, ...
-    uint16_t* differ_;  // ... and before that a bit for each of sixteen pairs
+    int32_t* columns_;  // of what differs
 
     template <bool kUp, class Rule, class Visit>
     RG_FN void scan(const T* first, const T* second, int64_t width, const Spans& spans, const Rule& rule, Visit&& visit) {
         int64_t found = 0;
         for (int64_t s = 0; s < spans.count; s++) {
-            const int64_t end = minimum(spans.items[s].end, width), before = found;
-            const bool far = spans.items[s].far;
-            int64_t groups = 0;
-            for (int64_t i = spans.items[s].begin; i < end; i += kLanes) {
-                unsigned differ = mask_bits(Lanes<T>::load(first + i) != Lanes<T>::load(second + i));
-                if (end - i < kLanes) differ &= (1u << (end - i)) - 1;
-                found += put_columns(differ, i, columns_ + found);
-                if (!far) continue;
-                differ_[i / kLanes] = uint16_t(differ);
-                groups += differ != 0;
-            }
-            if (!far || found == before) continue;
-            if (corners_.can_read() && found - before > kDense * groups) found = before + put_apart<kUp>(spans.items[s].begin, end, columns_ + before);
+            const int64_t begin = spans.items[s].begin, end = minimum(spans.items[s].end, width), before = found;
+            for (int64_t i = begin; i < end; i += kLanes) found += put_columns(differing(first, second, i, end), i, columns_ + found);
+            if (!spans.items[s].far || found == before) continue;
+            if (corners_.can_read() && (found - before) * kSparse > end - begin) found = before + put_apart<kUp>(first, second, begin, end, columns_ + before);
             found = before + rule.keep(first, second, columns_ + before, found - before);
         }
         if (rule.expects()) {
@@ -141,12 +130,17 @@ template <class T> class IdRows {
         }
         for (int64_t k = 0; k < found; k++) visit(columns_[k], first[columns_[k]], second[columns_[k]]);
     }
-    template <bool kUp> RG_FN int64_t put_apart(int64_t begin, int64_t end, int32_t* to) {
+    static RG_FN unsigned differing(const T* first, const T* second, int64_t i, int64_t end) {
+        const unsigned differ = mask_bits(Lanes<T>::load(first + i) != Lanes<T>::load(second + i));
+        return end - i < kLanes ? differ & ((1u << (end - i)) - 1) : differ;
+    }
+    // Of the pairs from column `begin` to `end` those whose triangles have no vertex in common. Not inlined: it would take registers from the loops around.
+    template <bool kUp> [[gnu::noinline]] int64_t put_apart(const T* first, const T* second, int64_t begin, int64_t end, int32_t* to) {
         int64_t found = 0;
         corners_.decode_now(next_ids_);
         if (kUp) corners_.decode_before(ids_);
         for (int64_t i = begin; i < end; i += kLanes) {
-            unsigned differ = differ_[i / kLanes];
+            unsigned differ = differing(first, second, i, end);
             if (!differ) continue;
             differ &= ~(kUp ? corners_.joined_up(i) : corners_.joined_right(i));
             found += put_columns(differ, i, to + found);
