@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // Looking up: coordinates of 16 pixels at once, then four channels of four pixels at a time.
-#include <type_traits>
-
 #include "cpu_walk.h"
 #include "stream.h"
 #include "threads.h"
@@ -43,20 +41,17 @@ RG_FN Lanes<T> four_blends(const View<T>* views, const int32_t* level, const Cel
     if constexpr (kNeighbours<kChannels>) return bilinear(neighbour_cells<kChannels>(rows, 4 * k, 1), a, b);
     return bilinear(four_cells(views, level, cells, 4 * k, 1, channels, c), a, b);
 }
-// Zeros for those of pixels 4k to 4k + 3 that show nothing.
-template <int k, class T> RG_FN Lanes<T> only_shown(unsigned shown, Lanes<T> x) {
-    if (shown == kAllLanes) return x;
-    const unsigned four = shown >> 4 * k & 0xf, first_channels = (four | four << 3 | four << 6 | four << 9) & 0x1111;
-    return select(mask_from_bits<Index<T>>(first_channels * 0xf), x, Lanes<T>(T(0)));
-}
-template <int k, int kChannels, class T>
-RG_FN Lanes<T> four_colours(const View<T>* views, const Slot<T>& slot, unsigned shown, bool mipmapped, bool mixed, int64_t channels, int64_t c) {
+template <int k, int kChannels, class T> RG_FN Lanes<T> four_colours(const View<T>* views, const Slot<T>& slot, bool mipmapped, bool mixed, int64_t channels, int64_t c) {
     const Group<T>& g = slot.group;
     const Lanes<T> x = four_blends<k, kChannels>(views, mipmapped ? g.heights.low : nullptr, g.cells, slot.rows, channels, c);
-    if (!mixed) return only_shown<k>(shown, x);
+    if (!mixed) return x;
     const Lanes<T> f = spread<k>(Lanes<T>::load(g.heights.f));
-    const Lanes<T> y = four_blends<k, kChannels>(views, g.heights.high, g.coarser, slot.coarser_rows, channels, c);
-    return only_shown<k>(shown, select(f == Lanes<T>(T(0)), x, between_levels(x, y, f)));
+    return select(f == Lanes<T>(T(0)), x, between_levels(x, four_blends<k, kChannels>(views, g.heights.high, g.coarser, slot.coarser_rows, channels, c), f));
+}
+// Out of line, as it concerns the edges of surfaces only.
+template <class T> __attribute__((noinline)) void clear_pixels(unsigned lanes, int64_t channels, T* to) {
+    for (; lanes; lanes &= lanes - 1)
+        for (int64_t c = 0; c < channels; c++) to[__builtin_ctz(lanes) * channels + c] = T(0);
 }
 
 // One lane, whatever it is; `shown` are those that look at something.
@@ -120,31 +115,28 @@ void forward_part(const Query<T>& q, const Levels<T>& levels, const Layout& layo
                     for (int64_t c = 0; c < 4 * quads; c += 4) colours.put(colour(q, views, g, shown, l, channels, c), to + l * channels + c, channels - c, out_end);
             }
         } else {
-            const auto four = [&](auto k, int64_t c) { return four_colours<k.value, kChannels>(views, slot, shown, mipmapped, mixed, channels, c); };
-            constexpr std::integral_constant<int, 0> first;
-            constexpr std::integral_constant<int, 1> second;
-            constexpr std::integral_constant<int, 2> third;
-            constexpr std::integral_constant<int, 3> fourth;
             // Where one register holds four pixels; otherwise they go one behind the other, as they come.
             if constexpr (kChannels == 3 && RG_VECTOR_BYTES == 64) {
-                const Lanes<T> x[4] = {four(first, 0), four(second, 0), four(third, 0), four(fourth, 0)};
-                store_sixteen_threes(x, stream, pixels);
-                return;
+                const Lanes<T> x[4] = {four_colours<0, kChannels>(views, slot, mipmapped, mixed, channels, 0), four_colours<1, kChannels>(views, slot, mipmapped, mixed, channels, 0),
+                                       four_colours<2, kChannels>(views, slot, mipmapped, mixed, channels, 0), four_colours<3, kChannels>(views, slot, mipmapped, mixed, channels, 0)};
+                store_sixteen_threes(x, stream && shown == kAllLanes, shown == kAllLanes ? pixels : to);
+                if (shown == kAllLanes) return;
+            } else {
+                // The last channels first: what runs over the end of a pixel is then overwritten by the next one's first.
+                for (int64_t c = 4 * (quads - 1); c >= 0; c -= 4) {
+                    const auto four = [&](int k, Lanes<T> x) {
+                        T* at = to + 4 * k * channels + c;
+                        if constexpr (kChannels == 4) return x.store(at);
+                        if constexpr (kChannels == 3) return store_threes(x, at);
+                        for (int r = 0; r < 4; r++) colours.put(quad_of(x, r), at + r * channels, channels - c, out_end);
+                    };
+                    four(0, four_colours<0, kChannels>(views, slot, mipmapped, mixed, channels, c));
+                    four(1, four_colours<1, kChannels>(views, slot, mipmapped, mixed, channels, c));
+                    four(2, four_colours<2, kChannels>(views, slot, mipmapped, mixed, channels, c));
+                    four(3, four_colours<3, kChannels>(views, slot, mipmapped, mixed, channels, c));
+                }
             }
-            // The last channels first: what runs over the end of a pixel is then overwritten by the next one's first.
-            for (int64_t c = 4 * (quads - 1); c >= 0; c -= 4) {
-                const auto put = [&](auto k) {
-                    const Lanes<T> x = four(k, c);
-                    T* at = to + 4 * k.value * channels + c;
-                    if constexpr (kChannels == 4) return x.store(at);
-                    if constexpr (kChannels == 3) return store_threes(x, at);
-                    for (int r = 0; r < 4; r++) colours.put(quad_of(x, r), at + r * channels, channels - c, out_end);
-                };
-                put(first);
-                put(second);
-                put(third);
-                put(fourth);
-            }
+            if (shown != kAllLanes) clear_pixels(kAllLanes & ~shown, channels, to);
         }
         colours.finish(pixels, slot.count, stream);
     });
