@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A tiny performance with truth, and the dataset that its cameras would have recorded."""
+"""A tiny performance with truth, the dataset that its cameras would record, and fits that are stopped."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rastergrad.capture.config import Align, Config, Polish, Pose, Surface, Warp
+from rastergrad.capture.fit import Fit
 from rastergrad.capture.performance import Performance
 from rastergrad.capture.template import Template
 from rastergrad.demo.recording import record, write_obj
@@ -153,3 +155,28 @@ def write_dataset(folder: Path, performance: Performance, supersampling: int = 2
         narrow_face=(performance.template.positions[:, 2] > 0.02).numpy(),
     )
     return folder
+
+
+def disturbed(after: int, action: Callable[[], None]) -> type[Fit]:
+    """A Fit that does something before its step number `after`."""
+
+    class Disturbed(Fit):
+        steps = 0
+
+        def _stage(self, loop, bar, begun):  # type: ignore[no-untyped-def]
+            step = loop.step
+
+            def counted(number: int) -> tuple[float, float]:
+                Disturbed.steps += 1
+                if Disturbed.steps == after:
+                    action()
+                return step(number)
+
+            loop.step = counted
+            super()._stage(loop, bar, begun)
+
+    return Disturbed
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt

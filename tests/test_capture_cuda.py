@@ -19,6 +19,7 @@ from rastergrad.capture.fit import Fit
 from rastergrad.capture.performance import Performance
 from rastergrad.capture.scene import Scene
 from rastergrad.capture.team import Team
+from testing.performances import disturbed, interrupt
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 
@@ -52,26 +53,11 @@ def test_finds_what_the_cpu_finds(data: Path, on_cpu: Found) -> None:
 def test_goes_on_after_an_interrupt(data: Path, on_cpu: Found, tmp_path: Path) -> None:
     """In a tracked surface: what was saved returns to the GPU, Adam's moments too."""
 
-    class Interrupted(Fit):
-        steps = 0
-
-        def _stage(self, loop, bar, begun):  # type: ignore[no-untyped-def]
-            step = loop.step
-
-            def counted(number: int) -> tuple[float, float]:
-                Interrupted.steps += 1
-                if Interrupted.steps == 150:
-                    raise KeyboardInterrupt
-                return step(number)
-
-            loop.step = counted
-            super()._stage(loop, bar, begun)
-
     def scene() -> Scene:
         return Scene(open_dataset(data, data / "other.obj"), 2**28, torch.device("cuda", 0))
 
     with pytest.raises(KeyboardInterrupt):
-        Interrupted(scene(), config(), Team("cuda"), tmp_path, quiet=True).run(False)
+        disturbed(150, interrupt)(scene(), config(), Team("cuda"), tmp_path, quiet=True).run(False)
     assert checkpoint.load(tmp_path)["done"] != [0, 0]
     again = scene()
     state = Fit(again, config(), Team("cuda"), tmp_path, quiet=True).run(True)
@@ -144,6 +130,7 @@ def test_nccl_takes_what_a_team_sends(tmp_path: Path) -> None:
     program = """
         import sys, torch, torch.distributed as dist
         from rastergrad.capture.team import Team
+from testing.performances import disturbed, interrupt
         torch.cuda.set_device(0)
         dist.init_process_group("nccl", init_method="file://" + sys.argv[1], rank=0, world_size=1)
         team = Team("cuda")

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from rastergrad.capture.scene import Scene
 from rastergrad.capture.state import State
 from rastergrad.capture.team import Team
 from rastergrad.demo.recording import write_obj
-from testing.performances import quick_config, small_performance, write_dataset
+from testing.performances import disturbed, interrupt, quick_config, small_performance, write_dataset
 
 ROOT = Path(__file__).parent.parent
 
@@ -106,31 +105,6 @@ def test_a_seed_gives_one_result_and_another_seed_another(
 ) -> None:
     assert equal(fit(footage, tmp_path / "same", quick_config()), whole)
     assert not equal(fit(footage, tmp_path / "other", replace(quick_config(), seed=1)), whole)
-
-
-def disturbed(after: int, action: Callable[[], None]) -> type[Fit]:
-    """A Fit that does something before its step number `after`."""
-
-    class Disturbed(Fit):
-        steps = 0
-
-        def _stage(self, loop, bar, begun):  # type: ignore[no-untyped-def]
-            step = loop.step
-
-            def counted(number: int) -> tuple[float, float]:
-                Disturbed.steps += 1
-                if Disturbed.steps == after:
-                    action()
-                return step(number)
-
-            loop.step = counted
-            super()._stage(loop, bar, begun)
-
-    return Disturbed
-
-
-def interrupt() -> None:
-    raise KeyboardInterrupt
 
 
 # Aligning, in a warp, the first surface, a pose, a tracked surface, and the polish.

@@ -195,7 +195,7 @@ def test_of_the_platform_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) ->
 
 # ---- processes ---------------------------------------------------------------------------------------------
 
-FORKS = """
+DRAWN = """
     import multiprocessing, os, sys
     import torch
     import rastergrad as rg
@@ -205,6 +205,8 @@ FORKS = """
     def drawn():
         return rg.rasterize(pos, mesh.tri, (32, 32), backend="opengl")[0]
     want = drawn()
+"""
+FORKS = f"""{DRAWN}
     def same(*_):
         return torch.equal(drawn(), want)
     def status(child):
@@ -234,16 +236,7 @@ FORKS = """
 """
 
 
-FORK_OF_NVIDIAS = """
-    import os
-    import torch
-    import rastergrad as rg
-    from testing import scenes
-    mesh = scenes.sphere(300)
-    pos = mesh.clip(scenes.orbit(2))
-    def drawn():
-        return rg.rasterize(pos, mesh.tri, (32, 32), backend="opengl")[0]
-    want = drawn()
+NVIDIAS_FORK = f"""{DRAWN}
     child = os.fork()
     if child == 0:
         try:
@@ -264,8 +257,22 @@ def test_forked_processes_draw_with_a_context_of_their_own() -> None:
     """
     nvidias = "cuda:" in with_opengl.require().device
     # Python 3.12 says of any process with several threads that it had better not fork.
-    program = FORK_OF_NVIDIAS if nvidias else FORKS
+    program = NVIDIAS_FORK if nvidias else FORKS
     done = python(program, PYTHONWARNINGS="ignore::DeprecationWarning")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+AS_NVIDIAS = """
+    import dataclasses
+    from rastergrad.core import egl
+    device = egl._device
+    egl._device = lambda *found: dataclasses.replace(device(*found), cuda=0)
+"""
+
+
+def test_a_fork_is_refused_before_it_touches_nvidias_driver() -> None:
+    """With Mesa's in its place: the child must not reach it, and the parent goes on drawing."""
+    done = python(AS_NVIDIAS + NVIDIAS_FORK, PYTHONWARNINGS="ignore::DeprecationWarning")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
