@@ -12,6 +12,9 @@ RG_BEGIN
 constexpr int32_t kIdBits = 0x4A800000;
 constexpr int32_t kIdExact = 1 << 24;
 
+// Whether it is any triangle's: not so for background and NaN.
+template <class F> RG_FN mask_of<F> is_triangle(F id) { return id >= F(1); }
+
 RG_FN float encode_id(int32_t index_plus_one) {
     if (index_plus_one <= kIdExact) return float(index_plus_one);
     const int32_t bits = index_plus_one + kIdBits;

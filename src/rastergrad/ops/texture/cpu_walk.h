@@ -2,6 +2,7 @@
 // In which order pixels are visited, and how far ahead of their colours their texels are located and fetched.
 #pragma once
 #include "cpu_cells.h"
+#include "triangle_id.h"
 
 RG_BEGIN
 
@@ -113,12 +114,12 @@ template <class T> RG_FN unsigned covered_lanes(const T* rast, int64_t first, in
     unsigned covered = 0;
     if (count == kLanes) {
         for (int r = 0; r < 4; r++) {
-            const unsigned x = mask_bits(Lanes<T>::load(ids + r * kLanes) >= Lanes<T>(T(1))) >> 3 & 0x1111;
+            const unsigned x = mask_bits(is_triangle(Lanes<T>::load(ids + r * kLanes))) >> 3 & 0x1111;
             covered |= ((x | x >> 3 | x >> 6 | x >> 9) & 0xf) << (4 * r);
         }
         return covered;
     }
-    for (int l = 0; l < count; l++) covered |= (ids[4 * l + 3] >= T(1) ? 1u : 0u) << l;
+    for (int l = 0; l < count; l++) covered |= (is_triangle(ids[4 * l + 3]) ? 1u : 0u) << l;
     return covered;
 }
 

@@ -5,6 +5,7 @@
 #include "formulas.h"
 #include "formulas_cube.h"
 #include "formulas_level.h"
+#include "triangle_id.h"
 
 RG_BEGIN
 
@@ -26,7 +27,7 @@ struct Query {
     int64_t by_four;        // channels are a multiple of four, and all levels and outputs begin on 16 bytes
     const Real* level[kMostLevels];  // each [tex_images][faces][h][w][channels]
 
-    RG_FN bool shows(int64_t pixel) const { return !rast || rast[4 * pixel + 3] >= Real(1); }
+    RG_FN bool shows(int64_t pixel) const { return !rast || is_triangle(rast[4 * pixel + 3]); }
     RG_FN int64_t faces() const { return boundary == kCube ? 6 : 1; }
     RG_FN int64_t width_at(int k) const { return maximum(width >> k, int64_t(1)); }
     RG_FN int64_t height_at(int k) const { return maximum(height >> k, int64_t(1)); }
