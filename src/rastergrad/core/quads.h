@@ -239,20 +239,39 @@ template <int k, class T> RG_FN Lanes<T> spread_each(Lanes<T> a) {
     a.store(values);
     return join_quads(Quad<T>(values[k]), Quad<T>(values[4 + k]), Quad<T>(values[8 + k]), Quad<T>(values[12 + k]));
 }
+// Four quads side by side: the numbers of four pixels. Inside each quad, its numbers i0 to i3 if below 4, else those of quad b.
+#if RG_VECTOR_BYTES == 64
+#define RG_QUAD_(N, g, i) ((i) < 4 ? (i) + 4 * (g) : (N) + (i) - 4 + 4 * (g))
+#define RG_QUAD(N, g, i0, i1, i2, i3) RG_QUAD_(N, g, i0), RG_QUAD_(N, g, i1), RG_QUAD_(N, g, i2), RG_QUAD_(N, g, i3)
+#define RG_IN_QUADS(a, b, ...) \
+    __builtin_shufflevector(a, b, RG_QUAD(16, 0, __VA_ARGS__), RG_QUAD(16, 1, __VA_ARGS__), RG_QUAD(16, 2, __VA_ARGS__), RG_QUAD(16, 3, __VA_ARGS__))
+#elif RG_VECTOR_BYTES == 32
+#define RG_QUAD_(N, g, i) ((i) < 4 ? (i) + 4 * (g) : (N) + (i) - 4 + 4 * (g))
+#define RG_QUAD(N, g, i0, i1, i2, i3) RG_QUAD_(N, g, i0), RG_QUAD_(N, g, i1), RG_QUAD_(N, g, i2), RG_QUAD_(N, g, i3)
+#define RG_IN_QUADS(a, b, ...) __builtin_shufflevector(a, b, RG_QUAD(8, 0, __VA_ARGS__), RG_QUAD(8, 1, __VA_ARGS__))
+#else
+#define RG_IN_QUADS(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#endif
+// In each quad (a0 + a2, a1 + a3, b0 + b2, b1 + b3), ...
+RG_FN Lanes<float> sums_of_halves(Lanes<float> a, Lanes<float> b) {
+    for (int q = 0; q < Lanes<float>::kParts; q++)
+        a.p[q] = RG_IN_QUADS(a.p[q], b.p[q], 0, 1, 4, 5) + RG_IN_QUADS(a.p[q], b.p[q], 2, 3, 6, 7);
+    return a;
+}
+// ... (a0 + a2, b0 + b2, a1 + a3, b1 + b3).
+RG_FN Lanes<float> sums_in_turn(Lanes<float> a, Lanes<float> b) {
+    for (int q = 0; q < Lanes<float>::kParts; q++)
+        a.p[q] = RG_IN_QUADS(a.p[q], b.p[q], 0, 4, 1, 5) + RG_IN_QUADS(a.p[q], b.p[q], 2, 6, 3, 7);
+    return a;
+}
 // The sum over the channels of 16 pixels: pixel 4g + k is group g of p[k].
 template <class T> RG_FN Lanes<T> sums_of_channels(const Lanes<T> (&p)[4]) {
-#if defined(__SSE2__)
-    if constexpr (sizeof(T) == 4) {
-        Lanes<T> x = p[0], y = p[1], z = p[2], w = p[3];
-        transpose_groups(x, y, z, w);
-        return (x + y) + (z + w);
-    }
-#endif
+    if constexpr (sizeof(T) == 4) return sums_of_halves(sums_in_turn(p[0], p[1]), sums_in_turn(p[2], p[3]));
     alignas(64) T values[4][kLanes], sums[kLanes];
     for (int k = 0; k < 4; k++) p[k].store(values[k]);
     for (int l = 0; l < kLanes; l++) {
         const T* const v = values[l % 4] + l / 4 * 4;
-        sums[l] = (v[0] + v[1]) + (v[2] + v[3]);
+        sums[l] = (v[0] + v[2]) + (v[1] + v[3]);
     }
     return Lanes<T>::load(sums);
 }

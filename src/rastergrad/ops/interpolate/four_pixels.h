@@ -5,19 +5,6 @@
 
 RG_BEGIN
 
-// Four quads side by side: the numbers of four pixels. Inside each quad, its numbers i0 to i3 if below 4, else those of quad b.
-#if RG_VECTOR_BYTES == 64
-#define RG_QUAD_(N, g, i) ((i) < 4 ? (i) + 4 * (g) : (N) + (i) - 4 + 4 * (g))
-#define RG_QUAD(N, g, i0, i1, i2, i3) RG_QUAD_(N, g, i0), RG_QUAD_(N, g, i1), RG_QUAD_(N, g, i2), RG_QUAD_(N, g, i3)
-#define RG_IN_QUADS(a, b, ...) \
-    __builtin_shufflevector(a, b, RG_QUAD(16, 0, __VA_ARGS__), RG_QUAD(16, 1, __VA_ARGS__), RG_QUAD(16, 2, __VA_ARGS__), RG_QUAD(16, 3, __VA_ARGS__))
-#elif RG_VECTOR_BYTES == 32
-#define RG_QUAD_(N, g, i) ((i) < 4 ? (i) + 4 * (g) : (N) + (i) - 4 + 4 * (g))
-#define RG_QUAD(N, g, i0, i1, i2, i3) RG_QUAD_(N, g, i0), RG_QUAD_(N, g, i1), RG_QUAD_(N, g, i2), RG_QUAD_(N, g, i3)
-#define RG_IN_QUADS(a, b, ...) __builtin_shufflevector(a, b, RG_QUAD(8, 0, __VA_ARGS__), RG_QUAD(8, 1, __VA_ARGS__))
-#else
-#define RG_IN_QUADS(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#endif
 template <int k> RG_FN Lanes<float> spread(Lanes<float> a) {
     for (auto& p : a.p) p = RG_IN_QUADS(p, p, k, k, k, k);
     return a;
@@ -37,11 +24,6 @@ RG_FN Lanes<float> two_sums(Lanes<float> a, Lanes<float> b) {
         p = p + RG_IN_QUADS(p, p, 2, 3, 2, 3);
         p = RG_IN_QUADS(p, Lanes<float>::Part{}, 0, 1, 4, 5);
     }
-    return a;
-}
-RG_FN Lanes<float> sums_of_halves(Lanes<float> a, Lanes<float> b) {
-    for (int q = 0; q < Lanes<float>::kParts; q++)
-        a.p[q] = RG_IN_QUADS(a.p[q], b.p[q], 0, 1, 4, 5) + RG_IN_QUADS(a.p[q], b.p[q], 2, 3, 6, 7);
     return a;
 }
 // One quad four times.
