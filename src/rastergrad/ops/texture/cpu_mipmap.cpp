@@ -8,13 +8,48 @@ namespace {
 
 constexpr int64_t kTexelsPerChunk = 32768;
 
+// As many texels of three channels as fill whole registers, of a level half the size on both sides. Returns how many.
+template <class T> int64_t average_threes(const T* above, const T* below, int64_t width, T* to) {
+    using Part = typename Lanes<T>::Part;
+    constexpr int w = Lanes<T>::kWidth;
+    // A register of the result begins with any channel. Its numbers are among sums of neighbours, of which every other texel counts: in two
+    // registers, between which one may be left out.
+    typename Lanes<Index<T>>::Part from[3];
+    int second[3];
+    for (int c = 0; c < 3; c++) {
+        const auto wanted = [c](int i) { return (c + i) / 3 * 6 + (c + i) % 3 - c; };
+        second[c] = maximum(w, wanted(w - 1) - w + 1);
+        for (int i = 0; i < w; i++) from[c][i] = wanted(i) < w ? wanted(i) : wanted(i) - second[c] + w;
+    }
+    const auto load = [](const T* at) {
+        Part x;
+        memcpy(&x, at, sizeof x);
+        return x;
+    };
+    const auto sums = [&](int64_t at) { return (load(above + at) + load(above + at + 3)) + (load(below + at) + load(below + at + 3)); };
+    // The last register would be read beyond the row.
+    const int64_t texels = (width - 1) / w * w;
+    for (int64_t i = 0; i < 3 * texels; i += w) {
+        const int64_t c = i % 3, at = i / 3 * 6 + c;
+        const Part x = T(0.25) * shuffled(sums(at), sums(at + second[c]), from[c]);
+        memcpy(to + i, &x, sizeof x);
+    }
+    return texels;
+}
+
 // One row of a smaller level from two rows (or one twice the width) of the larger. Quads run over the ends of texels; `end` bounds reads.
 template <class T, int kChannels>
 void average_row(const T* above, const T* below, bool halve_columns, int64_t width, int64_t any_channels, const T* end, T* to) {
     const int64_t channels = kChannels ? kChannels : any_channels;
     const int64_t step = halve_columns ? 2 * channels : channels;
     const T* const to_end = to + width * channels;
-    for (int64_t i = 0; i < width; i++, above += step, below += step, to += channels)
+    int64_t done = 0;
+    if constexpr (kChannels == 3)
+        if (halve_columns && above != below) done = average_threes(above, below, width, to);
+    above += done * step;
+    below += done * step;
+    to += done * channels;
+    for (int64_t i = done; i < width; i++, above += step, below += step, to += channels)
         for (int64_t c = 0; c < channels; c += 4) {
             const int64_t left = channels - c;
             const T *a = above + c, *b = below + c;
