@@ -13,6 +13,7 @@ from torch import Tensor
 
 import rastergrad as rg
 from rastergrad.ops.rasterize.reference import encode_ids
+from rastergrad.ops.texture import op
 from rastergrad.ops.texture.op import BOUNDARY_MODES, FILTER_MODES
 from testing.closeness import assert_gradients_close, assert_values_close
 from testing.poison import NUMBERS, Poison, equal
@@ -301,6 +302,36 @@ def test_same_bits_for_every_thread_count(filter_mode: str, boundary_mode: str) 
         torch.set_num_threads(before)
     for other in runs[1:]:
         same(other, runs[0])
+
+
+# ---- what is kept for the way back --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("textures", [1, 2])
+@pytest.mark.parametrize("pixels", [*SIZES, (9, 63), (5, 64), (4, 65), (3, 80), (2, 517)])
+def test_which_pixels_show_something_is_kept(pixels: tuple[int, int], textures: int) -> None:
+    """A bit for each, in words of sixteen neighbours; of narrow images all pixels in a row. The gradients need
+    nothing else of the fragments.
+    """
+    inputs = query(3, pixels=pixels, images=(2, textures), dtype=torch.float32)
+    rast = fragments(4, (2, *pixels), torch.float32)
+    modes = 3, 0, 0, 1, []
+    tensors = inputs["tex"], inputs["uv"], inputs["uv_da"], inputs["mip_level_bias"], None
+    out, record = op._where_shown.forward(*tensors, rast, *modes)
+    bits = (record[:, None] >> torch.arange(8, dtype=torch.uint8) & 1).bool()
+    if pixels[1] >= 64:
+        got = bits.reshape(2, pixels[0], -1)
+        assert not got[..., pixels[1] :].any()
+        got = got[..., : pixels[1]]
+    elif textures == 1:
+        got = bits.reshape(-1)[: 2 * pixels[0] * pixels[1]].reshape(2, *pixels)
+    else:
+        got = bits.reshape(2, -1)[:, : pixels[0] * pixels[1]].reshape(2, *pixels)
+    assert torch.equal(got, rast[..., 3] >= 1)
+    needs, flat = [True] * 4, (*tensors, rast, *modes[:4])
+    want = op._where_shown.backward(needs, flat, [record], [out])
+    rast.fill_(float("nan"))
+    assert equal(op._where_shown.backward(needs, flat, [record], [out]), want)
 
 
 # ---- the four in a row -------------------------------------------------------------------------------------

@@ -148,10 +148,13 @@ template <class T, int kChannels> void pixel_strip(const Task<T>& task, Arena& a
     const int64_t column = strip % task.strips_across * task.strip_columns, column_end = minimum(column + task.strip_columns, layout.columns);
     Products<T> products;
     Ahead<T> ahead;
+    const int64_t groups = layout.rows * layout.groups;
+    const uint16_t* const shown = q.shown ? q.shown + image * groups : nullptr;
     const auto begin_group = [&](auto& slot) {
         const int64_t first = base + slot.first;
-        slot.active = active_lanes<T, kChannels>(a.d_out + first * channels, slot.count, channels);
-        if (q.rast && slot.active) slot.active &= covered_lanes(q.rast, first, slot.count);
+        const unsigned matter = shown ? shown[slot.number] : kAllLanes;
+        slot.active = matter ? active_lanes<T, kChannels>(a.d_out + first * channels, slot.count, channels) & matter : 0;
+        if (shown && slot.number + 1 < groups && !shown[slot.number + 1]) return;
         fetch_places(q, first);
         fetch_rows(a.d_out, channels, first);
     };

@@ -210,16 +210,18 @@ template <class T> RG_FN Quad<T> texel_at(const View<T>& v, const Cells<T>& cell
 struct Layout {
     int64_t images, rows, columns;
     int64_t pixels;  // per image
+    int64_t groups;  // of 16 neighbours, per row
 };
 template <class T> Layout layout_of(const Query<T>& q) {
     constexpr int64_t kNarrow = 4 * kLanes, kWide = 32 * kLanes;
     const bool one = q.tex_images == 1;
-    Layout l{one ? 1 : q.images, one ? q.images * q.rows : q.rows, q.columns, 0};
+    Layout l{one ? 1 : q.images, one ? q.images * q.rows : q.rows, q.columns, 0, 0};
     l.pixels = l.rows * l.columns;
     if (l.columns < kNarrow) {
         l.columns = kWide;
         l.rows = (l.pixels + kWide - 1) / kWide;
     }
+    l.groups = (l.columns + kLanes - 1) / kLanes;
     return l;
 }
 

@@ -83,14 +83,17 @@ void forward_part(const Query<T>& q, const Levels<T>& levels, const Layout& layo
     for (int k = 0; k < levels.count; k++) views[k] = view_of(levels.level[k], tex_image, channels, q.boundary == kCube);
     Colours<T, kChannels> colours(channels);
     Ahead<T> ahead;
+    uint16_t* const kept = q.shown ? q.shown + image * layout.rows * layout.groups : nullptr;
     const auto begin = [&](auto& slot) {
         slot.active = q.rast ? covered_lanes(q.rast, base + slot.first, slot.count) : kAllLanes;
+        if (q.rast) fetch_rows(q.rast, 4, base + slot.first);
         fetch_places(q, base + slot.first);
     };
     const auto prepare = [&](auto& slot) { prepare_texels<T, kChannels>(views, q.filter, slot); };
     ahead.run(q, levels, base, walk, begin, prepare, [&](const auto& slot) {
         const Group<T>& g = slot.group;
         T* const pixels = out + (base + slot.first) * channels;
+        if (kept) kept[slot.number] = uint16_t(slot.active);
         if (!slot.active) {
             const size_t bytes = size_t(slot.count * channels) * sizeof(T);
             if (stream) stream_zeros(reinterpret_cast<char*>(pixels), bytes);

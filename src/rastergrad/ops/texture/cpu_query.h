@@ -17,7 +17,8 @@ template <class T> struct Query {
     const T* uv;             // [images][pixels][2], cube: 3
     const T* uv_da;          // [images][pixels][4], cube: 6; or null
     const T* bias;           // [images][pixels], or null
-    const T* rast;           // [images][pixels][4], fragments; or null: every pixel shows a triangle
+    const T* rast;           // [images][pixels][4], fragments, forward only; or null: every pixel shows a triangle
+    uint16_t* shown;         // which pixels do, a bit for each pixel of each group of the layout; forward writes them; or null
     const T* stack;          // levels 1..depth one behind the other, each [tex_images][faces][h][w][channels], then kPadding; or null
     const int64_t* mips;     // [depth] addresses of the levels of a custom stack, or null
     int64_t images, rows, columns;  // of what is looked up

@@ -16,9 +16,9 @@ class BlockWalk {
   public:
     BlockWalk(const Layout& layout, int64_t block_rows, int64_t row, int64_t row_end, int64_t column, int64_t column_end)
         : block_rows_(block_rows), row_(row), block_(row), block_end_(minimum(row + block_rows, row_end)), row_end_(row_end), column_(column),
-          first_column_(column), column_end_(column_end), columns_(layout.columns), pixels_(layout.pixels) {}
-    // Number of the first pixel in its image, and how many there are.
-    RG_FN bool next(int64_t& first, int& count) {
+          first_column_(column), column_end_(column_end), columns_(layout.columns), pixels_(layout.pixels), groups_(layout.groups), group_(row * groups_ + column / kLanes) {}
+    // The numbers of a group and of its first pixel in the image, and how many pixels there are.
+    RG_FN bool next(int64_t& group, int64_t& first, int& count) {
         for (;;) {
             if (row_ == block_end_) {
                 row_ = block_;
@@ -28,8 +28,11 @@ class BlockWalk {
                     row_ = block_ = block_end_;
                     block_end_ = minimum(block_ + block_rows_, row_end_);
                 }
+                group_ = row_ * groups_ + column_ / kLanes;
             }
             if (row_ >= row_end_) return false;
+            group = group_;
+            group_ += groups_;
             first = row_++ * columns_ + column_;
             count = int(minimum(minimum(int64_t(kLanes), column_end_ - column_), pixels_ - first));
             if (count > 0) return true;
@@ -38,12 +41,13 @@ class BlockWalk {
 
   private:
     const int64_t block_rows_;
-    int64_t row_, block_, block_end_, row_end_, column_, first_column_, column_end_, columns_, pixels_;
+    int64_t row_, block_, block_end_, row_end_, column_, first_column_, column_end_, columns_, pixels_, groups_, group_;
 };
 
 // A group on its way.
 template <class T> struct Slot {
     Group<T> group;
+    int64_t number;   // of the group in its image
     int64_t first;    // pixel of its image
     int count;
     unsigned active;  // lanes that matter, the others' colours are zero
@@ -103,7 +107,6 @@ template <class T> RG_FN void fetch_rows(const T* from, int64_t columns, int64_t
 }
 template <class T> RG_FN void fetch_places(const Query<T>& q, int64_t pixel) {
     const int64_t axes = q.boundary == kCube ? 3 : 2;
-    if (q.rast) fetch_rows(q.rast, 4, pixel);
     fetch_rows(q.uv, axes, pixel);
     if (q.uv_da) fetch_rows(q.uv_da, 2 * axes, pixel);
 }
@@ -135,7 +138,7 @@ template <class T> class Ahead {
         for (int64_t i = 0; i < end + kTexels + kVisit; i++) {
             if (i < end) {
                 Slot<T>& slot = slots_[uint64_t(i) % kSlots];
-                if (!walk.next(slot.first, slot.count)) {
+                if (!walk.next(slot.number, slot.first, slot.count)) {
                     end = i;
                     if (end == 0) return;
                 } else {

@@ -164,7 +164,9 @@ def lookup(
             depth = len(mipmap.level_sizes(name, tex, most))
             data = mipmap.stack_data(tex, depth) if depth else None
         options = *modes, depth, int(circular_gradient)
-        return _primitive.eager(1, tex, uv, uv_da, mip_level_bias, data, rast, *options, [])[0]
+        if rast is None:
+            return _everywhere.eager(1, tex, uv, uv_da, mip_level_bias, data, *options, [])[0]
+        return _where_shown.eager(1, tex, uv, uv_da, mip_level_bias, data, rast, *options, [])[0]
     mipmap.check_texture(name, tex, cube)
     _check_pixels(name, tex, uv, uv_da, mip_level_bias, rast, cube)
 
@@ -206,7 +208,9 @@ def lookup(
     elif mipmapped and not levels and depth:
         data = mipmap.stack_data(tex, depth)
     options = *modes, depth, int(circular_gradient)
-    return _primitive(tex, uv, uv_da, mip_level_bias, data, rast, *options, levels)[0]
+    if rast is None:
+        return _everywhere(tex, uv, uv_da, mip_level_bias, data, *options, levels)[0]
+    return _where_shown(tex, uv, uv_da, mip_level_bias, data, rast, *options, levels)[0]
 
 
 def _check_pixels(
@@ -309,6 +313,7 @@ def _query(
     bias: Tensor | None,
     stack: Tensor | None,
     rast: Tensor | None,
+    shown: Tensor | None,
     modes: Sequence[int],
     table: Tensor | None,
 ) -> tuple[Tensor | int | None, ...]:
@@ -317,45 +322,98 @@ def _query(
     images, rows, columns, _ = uv.shape
     textures, *_, height, width, channels = tex.shape
     sizes = images, rows, columns, textures, height, width, channels, depth
-    pointers = tex, uv, uv_da, bias, rast, stack, table
+    pointers = tex, uv, uv_da, bias, rast, shown, stack, table
     return *pointers, *sizes, filter_mode, boundary_mode, circular, native.threads()
 
 
-def _forward(
+def _everywhere_forward(
+    tex: Tensor, uv: Tensor, uv_da: Tensor | None, bias: Tensor | None, stack: Tensor | None, *rest: Any
+) -> tuple[Tensor]:
+    *modes, levels = rest
+    if gpu.holds(tex):
+        return (cuda.forward(tex, uv, uv_da, bias, stack, None, *modes, levels),)
+    return (_looked_up(tex, uv, uv_da, bias, stack, None, None, modes, levels),)
+
+
+def _where_shown_forward(
+    tex: Tensor,
+    uv: Tensor,
+    uv_da: Tensor | None,
+    bias: Tensor | None,
+    stack: Tensor | None,
+    rast: Tensor,
+    *rest: Any,
+) -> tuple[Tensor, Tensor]:
+    *modes, levels = rest
+    if gpu.holds(tex):
+        return cuda.forward(tex, uv, uv_da, bias, stack, rast, *modes, levels), _none_shown(tex)
+    shown = native.empty((_shown_size(uv),), torch.uint8)
+    return _looked_up(tex, uv, uv_da, bias, stack, rast, shown, modes, levels), shown
+
+
+def _shown_size(uv: Tensor) -> int:
+    """Bytes that the kernel keeps for the way back: a bit for each pixel that shows a triangle, in words of
+    16 neighbours. Narrow images are laid out in wider rows, see the kernel's `layout_of`.
+    """
+    images, height, width, _ = uv.shape
+    return 2 * images * (height * -(-width // 16) if width >= 64 else 32 * -(-height * width // 512))
+
+
+def _none_shown(like: Tensor) -> Tensor:
+    return like.new_empty(0, dtype=torch.uint8)
+
+
+def _looked_up(
     tex: Tensor,
     uv: Tensor,
     uv_da: Tensor | None,
     bias: Tensor | None,
     stack: Tensor | None,
     rast: Tensor | None,
-    filter_mode: int,
-    boundary_mode: int,
-    depth: int,
-    circular: int,
+    shown: Tensor | None,
+    modes: Sequence[int],
     levels: Sequence[Tensor],
-) -> tuple[Tensor]:
-    if gpu.holds(tex):
-        modes = filter_mode, boundary_mode, depth, circular
-        return (cuda.forward(tex, uv, uv_da, bias, stack, rast, *modes, levels),)
+) -> Tensor:
     images, height, width, _ = uv.shape
     channels = tex.shape[-1]
     count = images * height * width * channels
     system_memory.require("texture", count * tex.element_size(), (images, height, width))
     out = native.empty_as(tex, images, height, width, channels)
-    modes = (filter_mode, boundary_mode, depth, circular)
-    native.call(_FORWARD[tex.dtype], *_query(tex, uv, uv_da, bias, stack, rast, modes, _table(levels)), out)
-    return (out,)
+    query = _query(tex, uv, uv_da, bias, stack, rast, shown, modes, _table(levels))
+    native.call(_FORWARD[tex.dtype], *query, out)
+    return out
 
 
 # ---- backward ----------------------------------------------------------------------------------------------
 
 
-def _backward(
+def _everywhere_backward(
+    needs: Sequence[bool], inputs: Sequence[Any], outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> Sequence[Tensor | None]:
+    tex, uv, uv_da, bias, stack, *rest = inputs
+    return _gradients(needs, tex, uv, uv_da, bias, stack, None, None, rest[:4], rest[4:], grads[0])
+
+
+def _where_shown_backward(
     needs: Sequence[bool], inputs: Sequence[Any], outputs: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> Sequence[Tensor | None]:
     tex, uv, uv_da, bias, stack, rast, *rest = inputs
-    modes, levels = rest[:4], rest[4:]
-    (d_out,) = grads
+    return _gradients(needs, tex, uv, uv_da, bias, stack, rast, outputs[0], rest[:4], rest[4:], grads[0])
+
+
+def _gradients(
+    needs: Sequence[bool],
+    tex: Tensor,
+    uv: Tensor,
+    uv_da: Tensor | None,
+    bias: Tensor | None,
+    stack: Tensor | None,
+    rast: Tensor | None,
+    shown: Tensor | None,
+    modes: Sequence[int],
+    levels: Sequence[Tensor],
+    d_out: Tensor | None,
+) -> Sequence[Tensor | None]:
     linear, mixed = modes[0] >= 1, modes[0] == 3
     if gpu.holds(tex):
         if d_out is None:
@@ -365,7 +423,8 @@ def _backward(
         return found
 
     *pixels, _ = uv.shape
-    wanted = sum([x.nbytes for x, need in zip(inputs[:4], needs, strict=False) if need])
+    inputs = tex, uv, uv_da, bias
+    wanted = sum([x.nbytes for x, need in zip(inputs, needs, strict=False) if need and x is not None])
     system_memory.require("texture", wanted, pixels, "gradients")
     d_tex = native.empty_as(tex) if needs[0] else None
     d_uv = native.empty_as(uv) if needs[1] and linear else None
@@ -378,7 +437,7 @@ def _backward(
         table, d_table = _table(levels), _table(d_levels)
         native.call(
             _BACKWARD[tex.dtype],
-            *_query(tex, uv, uv_da, bias, stack, rast, modes, table),
+            *_query(tex, uv, uv_da, bias, stack, None, shown, modes, table),
             d_out,
             d_tex,
             d_uv,
@@ -392,19 +451,37 @@ def _backward(
 # ---- shape-only version ------------------------------------------------------------------------------------
 
 
-def _shapes(tex: Tensor, uv: Tensor, *_: Any) -> tuple[Tensor]:
+def _everywhere_shapes(tex: Tensor, uv: Tensor, *_: Any) -> tuple[Tensor]:
     return (tex.new_empty((*uv.shape[:3], tex.shape[-1])),)
+
+
+def _where_shown_shapes(tex: Tensor, uv: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    shown = _none_shown(tex) if gpu.holds(tex) else tex.new_empty(_shown_size(uv), dtype=torch.uint8)
+    return *_everywhere_shapes(tex, uv), shown
 
 
 # ---- registration ------------------------------------------------------------------------------------------
 
-_primitive = Primitive(
+_PIXELS = "Tensor tex, Tensor uv, Tensor? uv_da, Tensor? bias, Tensor? stack"
+_MODES = "int filter_mode, int boundary_mode, int depth, int circular, Tensor[] levels"
+
+_everywhere = Primitive(
     "texture",
-    "Tensor tex, Tensor uv, Tensor? uv_da, Tensor? bias, Tensor? stack, Tensor? rast, "
-    "int filter_mode, int boundary_mode, int depth, int circular, Tensor[] levels",
-    _forward,
-    _backward,
-    _shapes,
+    f"{_PIXELS}, {_MODES}",
+    _everywhere_forward,
+    _everywhere_backward,
+    _everywhere_shapes,
     outputs=1,
     differentiable=4,
+)
+_where_shown = Primitive(
+    "texture_where_shown",
+    f"{_PIXELS}, Tensor rast, {_MODES}",
+    _where_shown_forward,
+    _where_shown_backward,
+    _where_shown_shapes,
+    outputs=2,
+    differentiable=4,
+    constant_outputs=(1,),
+    saved_outputs=(1,),
 )
