@@ -148,7 +148,8 @@ template <class T> RG_FN void load_pairs(const T* from, Lanes<T>& x, Lanes<T>& y
         y.p[q] = shuffled(a, b, odd);
     }
 }
-template <class T> RG_FN void store_pairs(Lanes<T> x, Lanes<T> y, T* to) {
+// (x, y) of each lane, one behind the other.
+template <class T> RG_FN void pair_up(Lanes<T> x, Lanes<T> y, Lanes<T> (&rows)[2]) {
     using L = Lanes<T>;
     typename Lanes<typename L::Integer>::Part low, high;
     for (int i = 0; i < L::kWidth; i++) {
@@ -156,9 +157,8 @@ template <class T> RG_FN void store_pairs(Lanes<T> x, Lanes<T> y, T* to) {
         high[i] = low[i] + L::kWidth / 2;
     }
     for (int q = 0; q < L::kParts; q++) {
-        const typename L::Part a = shuffled(x.p[q], y.p[q], low), b = shuffled(x.p[q], y.p[q], high);
-        memcpy(to + 2 * q * L::kWidth, &a, sizeof a);
-        memcpy(to + (2 * q + 1) * L::kWidth, &b, sizeof b);
+        rows[2 * q / L::kParts].p[2 * q % L::kParts] = shuffled(x.p[q], y.p[q], low);
+        rows[(2 * q + 1) / L::kParts].p[(2 * q + 1) % L::kParts] = shuffled(x.p[q], y.p[q], high);
     }
 }
 

@@ -291,6 +291,18 @@ template <class T> RG_FN void store_threes(Lanes<T> a, T* to) {
         }
     }
 }
+// Registers one behind the other; past the caches if asked for.
+template <int kCount, class T> RG_FN void store_registers(const Lanes<T> (&x)[kCount], bool stream, T* to) {
+#if RG_VECTOR_BYTES == 64 && !defined(RASTERGRAD_SANITIZE)
+    if (stream && reinterpret_cast<uintptr_t>(to) % 64 == 0) {
+        for (const Lanes<T>& lanes : x)
+            for (const auto& part : lanes.p) _mm512_stream_si512(reinterpret_cast<__m512i*>(to) + (&part - &x[0].p[0]), (__m512i)part);
+        return;
+    }
+#endif
+    if (stream) return stream_bytes(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(x), sizeof x);
+    for (int k = 0; k < kCount; k++) x[k].store(to + k * kLanes);
+}
 // Sixteen pixels of three channels from four times four of four, one behind the other; past the caches if asked for.
 template <class T> RG_FN void store_sixteen_threes(const Lanes<T> (&x)[4], bool stream, T* to) {
 #if RG_VECTOR_BYTES == 64
@@ -298,16 +310,11 @@ template <class T> RG_FN void store_sixteen_threes(const Lanes<T> (&x)[4], bool 
         const __m512i i0 = _mm512_setr_epi32(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 16, 17, 18, 20);
         const __m512i i1 = _mm512_setr_epi32(5, 6, 8, 9, 10, 12, 13, 14, 16, 17, 18, 20, 21, 22, 24, 25);
         const __m512i i2 = _mm512_setr_epi32(10, 12, 13, 14, 16, 17, 18, 20, 21, 22, 24, 25, 26, 28, 29, 30);
-        const __m512 line[3] = {_mm512_permutex2var_ps((__m512)x[0].p[0], i0, (__m512)x[1].p[0]), _mm512_permutex2var_ps((__m512)x[1].p[0], i1, (__m512)x[2].p[0]),
-                                _mm512_permutex2var_ps((__m512)x[2].p[0], i2, (__m512)x[3].p[0])};
-#if !defined(RASTERGRAD_SANITIZE)
-        if (stream && reinterpret_cast<uintptr_t>(to) % 64 == 0) {
-            for (int k = 0; k < 3; k++) _mm512_stream_ps(to + 16 * k, line[k]);
-            return;
-        }
-#endif
-        for (int k = 0; k < 3; k++) _mm512_storeu_ps(to + 16 * k, line[k]);
-        return;
+        Lanes<T> line[3];
+        line[0].p[0] = (typename Lanes<T>::Part)_mm512_permutex2var_ps((__m512)x[0].p[0], i0, (__m512)x[1].p[0]);
+        line[1].p[0] = (typename Lanes<T>::Part)_mm512_permutex2var_ps((__m512)x[1].p[0], i1, (__m512)x[2].p[0]);
+        line[2].p[0] = (typename Lanes<T>::Part)_mm512_permutex2var_ps((__m512)x[2].p[0], i2, (__m512)x[3].p[0]);
+        return store_registers(line, stream, to);
     }
 #endif
     alignas(64) T rows[kLanes * 3 + 4];
@@ -353,6 +360,23 @@ template <int kCount, class T> RG_FN void join_neighbours(const T* r0, const T* 
     }
 }
 
+// Of a row the first kCount numbers and the kCount behind them, each twice: four pixels of four channels, the fourth of three anything. Eight
+// numbers must be readable.
+template <int kCount, class T> RG_FN Lanes<T> neighbours_twice(const T* row) {
+    static_assert(kCount == 3 || kCount == 4, "three or four channels");
+#if RG_VECTOR_BYTES == 64
+    if constexpr (sizeof(T) == 4) {
+        constexpr int k = kCount;
+        const __m512i from = _mm512_setr_epi32(0, 1, 2, 3, 0, 1, 2, 3, k, k + 1, k + 2, 7, k, k + 1, k + 2, 7);
+        Lanes<T> r;
+        r.p[0] = (typename Lanes<T>::Part)_mm512_permutexvar_ps(from, _mm512_castps256_ps512(_mm256_loadu_ps(row)));
+        return r;
+    }
+#endif
+    const Quad<T> first = Quad<T>::load(row), second = Quad<T>::load(row + kCount);
+    return join_quads(first, first, second, second);
+}
+
 // rows(l) points to the four numbers of lane l.
 template <class T, class Rows> RG_FN Columns4<T> load_columns(Rows&& rows) {
     Columns4<T> c;
@@ -388,6 +412,14 @@ template <class T> RG_FN Columns4<T> load_square(const T* first, int64_t stride)
     return load_columns<T>([=](int l) { return first + (l & 3) * stride + (l >> 2) * 4; });
 }
 
+#if RG_VECTOR_BYTES == 64
+// Number r of group g becomes number g of group r.
+RG_FN Lanes<float> across_groups(Lanes<float> a) {
+    a.p[0] = __builtin_shuffle(a.p[0], Lanes<int32_t>::Part{0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15});
+    return a;
+}
+#endif
+
 // Sixteen rows of four, given column by column: then register r holds rows r, 4 + r, 8 + r and 12 + r.
 template <class T> RG_FN void turn(Lanes<T> (&c)[4]) {
 #if defined(__SSE2__)
@@ -399,6 +431,32 @@ template <class T> RG_FN void turn(Lanes<T> (&c)[4]) {
         for (int l = 0; l < kLanes; l++) row[l] = column[l & 3][(l & ~3) + r];
         c[r] = Lanes<T>::load(row);
     }
+}
+
+// The same, register r with the rows 4r to 4r + 3, as they lie in memory, ...
+template <class T> RG_FN void turn_to_lines(Lanes<T> (&c)[4]) {
+#if RG_VECTOR_BYTES == 64
+    if constexpr (sizeof(T) == 4) {
+        for (auto& column : c) column = across_groups(column);
+        return transpose_groups(c[0], c[1], c[2], c[3]);
+    }
+#endif
+    turn(c);
+    alignas(64) T rows[kLanes][4];
+    for (int r = 0; r < 4; r++)
+        for (int g = 0; g < 4; g++) quad_of(c[r], g).store(rows[4 * g + r]);
+    for (int r = 0; r < 4; r++) c[r] = Lanes<T>::load(rows[4 * r]);
+}
+// ... and back.
+template <class T> RG_FN Columns4<T> columns_of_lines(const T* from) {
+#if RG_VECTOR_BYTES == 64
+    if constexpr (sizeof(T) == 4) {
+        Columns4<T> c{Lanes<T>::load(from), Lanes<T>::load(from + kLanes), Lanes<T>::load(from + 2 * kLanes), Lanes<T>::load(from + 3 * kLanes)};
+        transpose_groups(c.x, c.y, c.z, c.w);
+        return {across_groups(c.x), across_groups(c.y), across_groups(c.z), across_groups(c.w)};
+    }
+#endif
+    return load_columns<T>([=](int l) { return from + 4 * l; });
 }
 
 // The last numbers of sixteen rows of four that lie one after another.

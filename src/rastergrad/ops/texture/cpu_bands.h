@@ -214,9 +214,7 @@ RG_FN void write_row(const T* sums, int64_t width, int64_t channels, int64_t qua
             for (int k = 0; k < 4; k++) {
                 x[k] = Lanes<T>::load(sums + 4 * i + 16 * k);
                 if (!coarse) continue;
-                const T* const up = coarse + (i / 2 + 2 * k) * kChannels;
-                const Quad<T> left = Quad<T>::load(up), right = Quad<T>::load(up + kChannels);
-                x[k] += average_of_four_adjoint(join_quads(left, left, right, right));
+                x[k] += average_of_four_adjoint(neighbours_twice<kChannels>(coarse + (i / 2 + 2 * k) * kChannels));
             }
             if constexpr (kChannels == 3) {
                 store_sixteen_threes(x, stream, to + 3 * i);

@@ -10,7 +10,8 @@ namespace {
 template <class T, int kColumns> RG_FN void load_rows(const T* from, const PixelNumbers& pixels, Lanes<T> (&columns)[kColumns]) {
     alignas(64) T values[kColumns][kLanes];
     if constexpr (kColumns == 4) {
-        const Columns4<T> c = load_columns<T>([&](int l) { return from + pixels[l] * 4; });
+        const bool whole = !pixels.list && pixels.count == kLanes;
+        const Columns4<T> c = whole ? columns_of_lines(from + pixels.first * 4) : load_columns<T>([&](int l) { return from + pixels[l] * 4; });
         columns[0] = c.x;
         columns[1] = c.y;
         columns[2] = c.z;

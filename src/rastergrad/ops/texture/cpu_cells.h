@@ -18,10 +18,17 @@ template <class T> using Index = typename Lanes<T>::Integer;
 // Rows of the first `count` lanes, one behind the other; past the caches if asked for.
 template <class T, int kColumns> RG_FN void store_rows(const Lanes<T> (&columns)[kColumns], int count, bool stream, T* to) {
     alignas(64) T rows[kLanes * kColumns];
-    if constexpr (kColumns == 4) {
-        store_columns(Columns4<T>{columns[0], columns[1], columns[2], columns[3]}, kLanes, false, [&](int l) { return rows + 4 * l; });
-    } else if constexpr (kColumns == 2) {
-        store_pairs(columns[0], columns[1], rows);
+    if constexpr (kColumns == 4 || kColumns == 2) {
+        Lanes<T> lines[kColumns];
+        if constexpr (kColumns == 2) {
+            pair_up(columns[0], columns[1], lines);
+        } else {
+            for (int k = 0; k < 4; k++) lines[k] = columns[k];
+            turn_to_lines(lines);
+        }
+        // Through memory, a line would wait for the smaller stores that it is made of.
+        if (count == kLanes) return store_registers(lines, stream, to);
+        store_registers(lines, false, rows);
     } else {
         alignas(64) T values[kColumns][kLanes];
         for (int k = 0; k < kColumns; k++) columns[k].store(values[k]);
