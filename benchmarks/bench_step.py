@@ -35,10 +35,8 @@ class Step:
         self.pos = scene.pos.expand(batch, -1, -1).clone().requires_grad_()
         self.texture = torch.rand(1, texture_side, texture_side, 3, generator=generator).requires_grad_()
         self.goal = torch.rand(batch, *self.size, 3, generator=generator)
-        # The gradient of the mean squared error is 2 / n (image - goal): in one pass, into the same memory each time.
         self.scale = 2 / self.goal.numel()
         self.scaled_goal = self.goal * -self.scale
-        self.error = torch.empty_like(self.goal)
         self.topology = rg.edge_topology(scene.tri)
 
     def run(self, method: str = "outline", backend: str | None = None) -> tuple[Tensor, ...]:
@@ -49,8 +47,10 @@ class Step:
         image = rg.antialias(
             color, rast, self.pos, tri, topology=self.topology, method=method, backend=backend
         )
-        # As the other programs get it. A loss that is summed up as well costs two more passes.
-        error = torch.add(self.scaled_goal, image.detach(), alpha=self.scale, out=self.error)
+        # 2 / n (image - goal), as the other programs get it: in one pass, in place of the image, which a fit
+        # needs no more. A loss that is summed up as well would cost two more passes.
+        error = image.detach()
+        torch.add(self.scaled_goal, error, alpha=self.scale, out=error)
         return torch.autograd.grad(image, [self.pos, self.texture], error)
 
 
