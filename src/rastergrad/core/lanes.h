@@ -15,6 +15,9 @@
 #include <immintrin.h>
 #endif
 
+// A loop over the registers of a row. Below -O3 gcc leaves it a loop otherwise, and the registers in memory: three times as slow.
+#define RG_UNROLLED _Pragma("GCC unroll 16")
+
 RG_BEGIN
 
 constexpr int kLanes = 16;
@@ -68,16 +71,16 @@ template <class T> struct Lanes {
 
     Lanes() = default;
     // Subtracting a zero vector, not adding it: -0 stays -0.
-    RG_FN Lanes(T x) { for (int q = 0; q < kParts; q++) p[q] = x - Part{}; }
+    RG_FN Lanes(T x) { RG_UNROLLED for (int q = 0; q < kParts; q++) p[q] = x - Part{}; }
 
     // Register by register: gcc moves the whole by 16 bytes through the stack, and reading that back wider stalls.
     static RG_FN Lanes load(const T* from) {
         Lanes r;
-        for (int q = 0; q < kParts; q++) memcpy(&r.p[q], from + q * kWidth, sizeof(Part));
+        RG_UNROLLED for (int q = 0; q < kParts; q++) memcpy(&r.p[q], from + q * kWidth, sizeof(Part));
         return r;
     }
     RG_FN void store(T* to) const {
-        for (int q = 0; q < kParts; q++) memcpy(to + q * kWidth, &p[q], sizeof(Part));
+        RG_UNROLLED for (int q = 0; q < kParts; q++) memcpy(to + q * kWidth, &p[q], sizeof(Part));
     }
     static RG_FN Lanes iota() {
         alignas(64) static constexpr T kSteps[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -87,19 +90,19 @@ template <class T> struct Lanes {
     RG_FN void set(int lane, T x) { p[lane / kWidth][lane % kWidth] = x; }
 
 #define RG_BINARY(OP) \
-    friend RG_FN Lanes operator OP(Lanes a, Lanes b) { for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] OP b.p[q]; return a; }
+    friend RG_FN Lanes operator OP(Lanes a, Lanes b) { RG_UNROLLED for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] OP b.p[q]; return a; }
     RG_BINARY(+) RG_BINARY(-) RG_BINARY(*) RG_BINARY(/) RG_BINARY(&) RG_BINARY(|) RG_BINARY(^)
 #undef RG_BINARY
 #define RG_COMPARE(OP) \
-    friend RG_FN Mask operator OP(Lanes a, Lanes b) { Mask m; for (int q = 0; q < kParts; q++) m.p[q] = a.p[q] OP b.p[q]; return m; }
+    friend RG_FN Mask operator OP(Lanes a, Lanes b) { Mask m; RG_UNROLLED for (int q = 0; q < kParts; q++) m.p[q] = a.p[q] OP b.p[q]; return m; }
     RG_COMPARE(<) RG_COMPARE(<=) RG_COMPARE(>) RG_COMPARE(>=) RG_COMPARE(==) RG_COMPARE(!=)
 #undef RG_COMPARE
-    friend RG_FN Lanes operator-(Lanes a) { for (int q = 0; q < kParts; q++) a.p[q] = -a.p[q]; return a; }
-    friend RG_FN Lanes operator~(Lanes a) { for (int q = 0; q < kParts; q++) a.p[q] = ~a.p[q]; return a; }
-    friend RG_FN Lanes operator<<(Lanes a, Lanes b) { for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] << b.p[q]; return a; }
-    friend RG_FN Lanes operator<<(Lanes a, int s) { for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] << s; return a; }
-    friend RG_FN Lanes operator>>(Lanes a, int s) { for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] >> s; return a; }
-    friend RG_FN Lanes operator>>(Lanes a, Lanes b) { for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] >> b.p[q]; return a; }
+    friend RG_FN Lanes operator-(Lanes a) { RG_UNROLLED for (int q = 0; q < kParts; q++) a.p[q] = -a.p[q]; return a; }
+    friend RG_FN Lanes operator~(Lanes a) { RG_UNROLLED for (int q = 0; q < kParts; q++) a.p[q] = ~a.p[q]; return a; }
+    friend RG_FN Lanes operator<<(Lanes a, Lanes b) { RG_UNROLLED for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] << b.p[q]; return a; }
+    friend RG_FN Lanes operator<<(Lanes a, int s) { RG_UNROLLED for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] << s; return a; }
+    friend RG_FN Lanes operator>>(Lanes a, int s) { RG_UNROLLED for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] >> s; return a; }
+    friend RG_FN Lanes operator>>(Lanes a, Lanes b) { RG_UNROLLED for (int q = 0; q < kParts; q++) a.p[q] = a.p[q] >> b.p[q]; return a; }
     RG_FN Lanes& operator+=(Lanes b) { return *this = *this + b; }
     RG_FN Lanes& operator-=(Lanes b) { return *this = *this - b; }
     RG_FN Lanes& operator*=(Lanes b) { return *this = *this * b; }
@@ -107,15 +110,15 @@ template <class T> struct Lanes {
     RG_FN Lanes& operator|=(Lanes b) { return *this = *this | b; }
 
     friend RG_FN Lanes select(Mask m, Lanes a, Lanes b) {
-        for (int q = 0; q < kParts; q++) a.p[q] = m.p[q] ? a.p[q] : b.p[q];
+        RG_UNROLLED for (int q = 0; q < kParts; q++) a.p[q] = m.p[q] ? a.p[q] : b.p[q];
         return a;
     }
     friend RG_FN Lanes minimum(Lanes a, Lanes b) {
-        for (int q = 0; q < kParts; q++) a.p[q] = part_minimum<T>(a.p[q], b.p[q]);
+        RG_UNROLLED for (int q = 0; q < kParts; q++) a.p[q] = part_minimum<T>(a.p[q], b.p[q]);
         return a;
     }
     friend RG_FN Lanes maximum(Lanes a, Lanes b) {
-        for (int q = 0; q < kParts; q++) a.p[q] = part_maximum<T>(a.p[q], b.p[q]);
+        RG_UNROLLED for (int q = 0; q < kParts; q++) a.p[q] = part_maximum<T>(a.p[q], b.p[q]);
         return a;
     }
 };
@@ -140,7 +143,7 @@ template <class T> RG_FN void load_pairs(const T* from, Lanes<T>& x, Lanes<T>& y
         even[i] = 2 * i;
         odd[i] = 2 * i + 1;
     }
-    for (int q = 0; q < L::kParts; q++) {
+    RG_UNROLLED for (int q = 0; q < L::kParts; q++) {
         typename L::Part a, b;
         memcpy(&a, from + 2 * q * L::kWidth, sizeof a);
         memcpy(&b, from + (2 * q + 1) * L::kWidth, sizeof b);
@@ -156,7 +159,7 @@ template <class T> RG_FN void pair_up(Lanes<T> x, Lanes<T> y, Lanes<T> (&rows)[2
         low[i] = i / 2 + i % 2 * L::kWidth;
         high[i] = low[i] + L::kWidth / 2;
     }
-    for (int q = 0; q < L::kParts; q++) {
+    RG_UNROLLED for (int q = 0; q < L::kParts; q++) {
         rows[2 * q / L::kParts].p[2 * q % L::kParts] = shuffled(x.p[q], y.p[q], low);
         rows[(2 * q + 1) / L::kParts].p[(2 * q + 1) % L::kParts] = shuffled(x.p[q], y.p[q], high);
     }
@@ -173,7 +176,7 @@ using lanes_i = Lanes<int32_t>;
 template <class To, class From> RG_FN Lanes<To> bits_as(Lanes<From> a) {
     static_assert(sizeof(To) == sizeof(From), "bits_as keeps the width");
     Lanes<To> r;
-    for (int q = 0; q < Lanes<To>::kParts; q++) r.p[q] = (typename Lanes<To>::Part)a.p[q];
+    RG_UNROLLED for (int q = 0; q < Lanes<To>::kParts; q++) r.p[q] = (typename Lanes<To>::Part)a.p[q];
     return r;
 }
 
@@ -189,7 +192,7 @@ RG_FN int32_t largest(Lanes<int32_t> a) {
 template <class To, class From> RG_FN Lanes<To> convert(Lanes<From> a) {
     Lanes<To> r;
     if constexpr (sizeof(To) == sizeof(From)) {
-        for (int q = 0; q < Lanes<To>::kParts; q++) r.p[q] = __builtin_convertvector(a.p[q], typename Lanes<To>::Part);
+        RG_UNROLLED for (int q = 0; q < Lanes<To>::kParts; q++) r.p[q] = __builtin_convertvector(a.p[q], typename Lanes<To>::Part);
     } else {
         for (int l = 0; l < kLanes; l++) r.set(l, To(a[l]));
     }
@@ -200,7 +203,7 @@ template <class To, class From> RG_FN Lanes<To> convert(Lanes<From> a) {
 RG_FN Lanes<int64_t> widened(Lanes<int32_t> a) {
     typedef int32_t Half __attribute__((vector_size(RG_VECTOR_BYTES / 2)));
     Lanes<int64_t> r;
-    for (int q = 0; q < Lanes<int64_t>::kParts; q++) {
+    RG_UNROLLED for (int q = 0; q < Lanes<int64_t>::kParts; q++) {
         Half half;
         memcpy(&half, reinterpret_cast<const char*>(&a.p[q / 2]) + q % 2 * sizeof half, sizeof half);
         r.p[q] = __builtin_convertvector(half, Lanes<int64_t>::Part);
@@ -216,7 +219,7 @@ RG_FN unsigned mask_bits(Lanes<int32_t> m) {
     return unsigned(_mm256_movemask_ps((__m256)m.p[0])) | unsigned(_mm256_movemask_ps((__m256)m.p[1])) << 8;
 #else
     unsigned bits = 0;
-    for (int q = 0; q < 4; q++) {
+    RG_UNROLLED for (int q = 0; q < 4; q++) {
 #if defined(__SSE2__)
         bits |= unsigned(_mm_movemask_ps((__m128)m.p[q])) << (4 * q);
 #else
@@ -241,6 +244,19 @@ template <class I> RG_FN Lanes<I> mask_from_bits(unsigned bits) {
         for (int l = 0; l < kLanes; l++) m.set(l, -I(bits >> l & 1));
         return m;
     }
+}
+// The places of set bits, counted from `first`, in order; returns how many they are. Writes up to sixteen numbers.
+RG_FN int put_set_bits(unsigned bits, int64_t first, int32_t* to) {
+    const int count = __builtin_popcount(bits);
+#if RG_VECTOR_BYTES == 64
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(__mmask16(bits), _mm512_add_epi32(lane, _mm512_set1_epi32(int32_t(first)))));
+#else
+    // Mostly at most four: written without asking, as their number is hard to foretell.
+    for (int k = 0; k < 4; k++, bits &= bits - 1) to[k] = int32_t(first + __builtin_ctz(bits | 1u << 31));
+    for (int k = 4; k < count; k++, bits &= bits - 1) to[k] = int32_t(first + __builtin_ctz(bits));
+#endif
+    return count;
 }
 // Where a and b are equal; gcc takes two more instructions by way of a mask.
 template <class I> RG_FN unsigned equal_bits(Lanes<I> a, Lanes<I> b) {
@@ -280,7 +296,7 @@ template <class T> RG_FN Lanes<T> sign_of(Lanes<T> a) { return select(sign_bit(a
 template <class T> RG_FN typename Lanes<T>::Mask is_finite(Lanes<T> a) { return a - a == Lanes<T>(0); }
 
 template <class T> RG_FN Lanes<T> floor_of(Lanes<T> a) {
-    for (int q = 0; q < Lanes<T>::kParts; q++) {
+    RG_UNROLLED for (int q = 0; q < Lanes<T>::kParts; q++) {
 #if RG_VECTOR_BYTES == 64
         if constexpr (sizeof(T) == 4) a.p[q] = (typename Lanes<T>::Part)_mm512_roundscale_ps((__m512)a.p[q], _MM_FROUND_TO_NEG_INF);
         else a.p[q] = (typename Lanes<T>::Part)_mm512_roundscale_pd((__m512d)a.p[q], _MM_FROUND_TO_NEG_INF);
@@ -297,7 +313,7 @@ template <class T> RG_FN Lanes<T> floor_of(Lanes<T> a) {
     return a;
 }
 template <class T> RG_FN Lanes<T> sqrt_of(Lanes<T> a) {
-    for (int q = 0; q < Lanes<T>::kParts; q++) {
+    RG_UNROLLED for (int q = 0; q < Lanes<T>::kParts; q++) {
 #if RG_VECTOR_BYTES == 64
         if constexpr (sizeof(T) == 4) a.p[q] = (typename Lanes<T>::Part)_mm512_sqrt_ps((__m512)a.p[q]);
         else a.p[q] = (typename Lanes<T>::Part)_mm512_sqrt_pd((__m512d)a.p[q]);

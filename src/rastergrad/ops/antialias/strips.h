@@ -57,20 +57,6 @@ struct Spans {
     }
 };
 
-// The columns of set bits, counted from `first`, in order; returns how many they are. Writes up to sixteen.
-RG_FN int put_columns(unsigned bits, int64_t first, int32_t* to) {
-    const int count = __builtin_popcount(bits);
-#if RG_VECTOR_BYTES == 64
-    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(__mmask16(bits), _mm512_add_epi32(lane, _mm512_set1_epi32(int32_t(first)))));
-#else
-    // Mostly at most four: written without asking, as their number is hard to foretell.
-    for (int k = 0; k < 4; k++, bits &= bits - 1) to[k] = int32_t(first + __builtin_ctz(bits | 1u << 31));
-    for (int k = 4; k < count; k++, bits &= bits - 1) to[k] = int32_t(first + __builtin_ctz(bits));
-#endif
-    return count;
-}
-
 // Two rows of ids at a time, in some spans only.
 template <class T> class IdRows {
   public:
@@ -119,7 +105,7 @@ template <class T> class IdRows {
         int64_t found = 0;
         for (int64_t s = 0; s < spans.count; s++) {
             const int64_t begin = spans.items[s].begin, end = minimum(spans.items[s].end, width), before = found;
-            for (int64_t i = begin; i < end; i += kLanes) found += put_columns(differing(first, second, i, end), i, columns_ + found);
+            for (int64_t i = begin; i < end; i += kLanes) found += put_set_bits(differing(first, second, i, end), i, columns_ + found);
             if (!spans.items[s].far || found == before) continue;
             if (corners_.can_read() && (found - before) * kSparse > end - begin) found = before + put_apart<kUp>(first, second, begin, end, columns_ + before);
             found = before + rule.keep(first, second, columns_ + before, found - before);
@@ -143,7 +129,7 @@ template <class T> class IdRows {
             unsigned differ = differing(first, second, i, end);
             if (!differ) continue;
             differ &= ~(kUp ? corners_.joined_up(i) : corners_.joined_right(i));
-            found += put_columns(differ, i, to + found);
+            found += put_set_bits(differ, i, to + found);
         }
         return found;
     }

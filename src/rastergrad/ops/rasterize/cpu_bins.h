@@ -87,27 +87,31 @@ template <class Add> void for_each_tile_of(const TileGrid& grid, const ScreenVer
 }
 
 // Vertex numbers of 16 triangles; those of triangles that have a number out of range become 0 and leave `valid`.
-struct CornerNumbers { int32_t at[3][kLanes]; unsigned valid; };
-
-RG_FN void read_corners(const int32_t* tri, int32_t vertices, int count, CornerNumbers& corners) {
-    corners.valid = (1u << count) - 1;
-    if (count == kLanes) {
-        const lanes_i low(0), high(vertices);
-        const lanes_i n0 = lanes_i::load(tri), n1 = lanes_i::load(tri + kLanes), n2 = lanes_i::load(tri + 2 * kLanes);
-        const lanes_i bad = (n0 < low) | (n0 >= high) | (n1 < low) | (n1 >= high) | (n2 < low) | (n2 >= high);
-        if (!any(bad)) {
-            for (int l = 0; l < kLanes; l++)
-                for (int k = 0; k < 3; k++) corners.at[k][l] = tri[3 * l + k];
-            return;
+class CornerNumbers {
+  public:
+    unsigned valid;
+    CornerNumbers(const int32_t* tri, int32_t vertices, int count) : valid((1u << count) - 1), at_(tri) {
+        if (count == kLanes) {
+            const lanes_i low(0), high(vertices);
+            const lanes_i n0 = lanes_i::load(tri), n1 = lanes_i::load(tri + kLanes), n2 = lanes_i::load(tri + 2 * kLanes);
+            if (!any((n0 < low) | (n0 >= high) | (n1 < low) | (n1 >= high) | (n2 < low) | (n2 >= high))) return;
         }
+        for (int l = 0; l < kLanes; l++) {
+            const int32_t* n = tri + 3 * (l < count ? l : 0);
+            const bool good = n[0] >= 0 && n[0] < vertices && n[1] >= 0 && n[1] < vertices && n[2] >= 0 && n[2] < vertices;
+            for (int k = 0; k < 3; k++) own_[3 * l + k] = good ? n[k] : 0;
+            if (!good) valid &= ~(1u << l);
+        }
+        at_ = own_;
     }
-    for (int l = 0; l < kLanes; l++) {
-        const int32_t* n = tri + 3 * (l < count ? l : 0);
-        const bool good = n[0] >= 0 && n[0] < vertices && n[1] >= 0 && n[1] < vertices && n[2] >= 0 && n[2] < vertices;
-        for (int k = 0; k < 3; k++) corners.at[k][l] = good ? n[k] : 0;
-        if (!good) corners.valid &= ~(1u << l);
-    }
-}
+    CornerNumbers(const CornerNumbers&) = delete;
+    CornerNumbers& operator=(const CornerNumbers&) = delete;
+    RG_FN int32_t at(int k, int l) const { return at_[3 * l + k]; }
+
+  private:
+    const int32_t* at_;
+    int32_t own_[3 * kLanes];
+};
 
 template <class T> class Binner {
   public:
@@ -119,13 +123,13 @@ template <class T> class Binner {
     }
 
   private:
+    static constexpr int kWorthTogether = 4;  // of sixteen triangles
     const Scene<T>& scene_;
     const TileGrid& grid_;
     Bins& bins_;
 
     RG_FN void add_group(int64_t first, int count) {
-        CornerNumbers n;
-        read_corners(scene_.tri + 3 * first, scene_.vertices, count, n);
+        const CornerNumbers n(scene_.tri + 3 * first, scene_.vertices, count);
         const unsigned all = (1u << count) - 1;
         if (n.valid != all) {
             const int64_t bad = first + __builtin_ctz(all & ~n.valid);
@@ -133,7 +137,7 @@ template <class T> class Binner {
             if (!n.valid) return;
         }
         const auto corner = [&](int k) {
-            return load_columns<float>([&](int l) { return reinterpret_cast<const float*>(scene_.screen + n.at[k][l]); });
+            return load_columns<float>([&](int l) { return reinterpret_cast<const float*>(scene_.screen + n.at(k, l)); });
         };
         const Columns4<float> p = corner(0), q = corner(1), r = corner(2);
         const auto integer = [](lanes_f c) { return bits_as<int32_t>(c); };
@@ -155,16 +159,15 @@ template <class T> class Binner {
         alignas(64) int32_t column[kLanes], row[kLanes], right[kLanes], up_to[kLanes];
         tx0.store(column); ty0.store(row); tx1.store(right); ty1.store(up_to);
         unsigned single = drawn & small;
-        if (single) {
-            // Neighbours in a mesh mostly share a tile: one list for the group.
+        while (single) {
+            // Neighbours in a mesh mostly share a tile, or two: they go into its list together.
             const int l = __builtin_ctz(single);
             const lanes_i tx(column[l]), ty(row[l]);
-            if (!(single & ~mask_bits((tx0 == tx) & (tx1 == tx) & (ty0 == ty) & (ty1 == ty)))) {
-                auto* piece = bins_.tiles[int64_t(row[l]) * grid_.across + column[l]].small.room_for(*bins_.arena, kLanes);
-                int32_t* to = piece->items() + piece->used;
-                piece->used += __builtin_popcount(single);
-                for (; single; single &= single - 1) *to++ = int32_t(first + __builtin_ctz(single));
-            }
+            const unsigned same = single & mask_bits((tx0 == tx) & (tx1 == tx) & (ty0 == ty) & (ty1 == ty));
+            if (__builtin_popcount(same) < kWorthTogether) break;
+            auto* piece = bins_.tiles[int64_t(row[l]) * grid_.across + column[l]].small.room_for(*bins_.arena, kLanes);
+            piece->used += put_set_bits(same, first, piece->items() + piece->used);
+            single &= ~same;
         }
         for (unsigned left = single; left; left &= left - 1) {
             const int l = __builtin_ctz(left);
@@ -175,14 +178,14 @@ template <class T> class Binner {
         for (unsigned left = drawn & ~small; left; left &= left - 1) {
             const int l = __builtin_ctz(left);
             const ScreenVertex* v = scene_.screen;
-            for_each_tile_of(grid_, v[n.at[0][l]], v[n.at[1][l]], v[n.at[2][l]], [&](int64_t tile, int64_t pixels) {
+            for_each_tile_of(grid_, v[n.at(0, l)], v[n.at(1, l)], v[n.at(2, l)], [&](int64_t tile, int64_t pixels) {
                 bins_.tiles[tile].large.push(*bins_.arena, int32_t(first + l));
                 bins_.tiles[tile].cover += pixels;
             });
         }
         for (unsigned left = to_clip; left; left &= left - 1) {
             const int l = __builtin_ctz(left);
-            add_clipped(int32_t(first + l), {n.at[0][l], n.at[1][l], n.at[2][l]});
+            add_clipped(int32_t(first + l), {n.at(0, l), n.at(1, l), n.at(2, l)});
         }
     }
 

@@ -37,6 +37,9 @@ RG_FN lanes_i lane_y() { return lanes_i::iota() & lanes_i(3); }
 // Where pixel (i, j) of a tile is kept; i and j may be lanes.
 template <class I> RG_FN I place_in_tile(I i, I j) { return ((j >> 2) << 8) + (i << 2) + (j & I(3)); }
 
+// The bits of a where those of the mask are set, else of b.
+RG_FN int32_t blended(int32_t mask, int32_t a, int32_t b) { return b ^ ((a ^ b) & mask); }
+
 template <bool kLayered> class Painter {
   public:
     // previous: keys of the layer before in the order of the tile's blocks, used if kLayered.
@@ -101,9 +104,12 @@ template <bool kLayered> class Painter {
     void draw_regions(const Shape& s, int bx0, int by0, int bx1, int by1);
     RG_FN void draw_pixel(int at, float depth, int32_t id) {
         if (kLayered && !(depth > previous_[at])) return;
-        if (!(depth < tile_.key[at] || (depth == tile_.key[at] && id > tile_.id[at]))) return;
-        tile_.key[at] = depth;
-        tile_.id[at] = id;
+        // Without a branch: which of two surfaces comes first cannot be foretold.
+        const float key = tile_.key[at];
+        const int32_t old = tile_.id[at];
+        const int32_t wins = -int32_t((depth < key) | ((depth == key) & (id > old)));
+        tile_.key[at] = __builtin_bit_cast(float, blended(wins, __builtin_bit_cast(int32_t, depth), __builtin_bit_cast(int32_t, key)));
+        tile_.id[at] = blended(wins, id, old);
     }
 };
 
@@ -168,10 +174,38 @@ void Painter<kLayered>::draw(const ScreenVertex& p, const ScreenVertex& q, const
 
 // Triangles of at most this many pixels (of their box) are drawn lane by lane, each a triangle; larger ones block by block.
 constexpr int32_t kTinyBox = 9;
+// Those of 16 triangles.
+struct PixelList {
+    static constexpr int kMost = kTinyBox * kLanes + kLanes;
+    int count = 0;
+    alignas(64) int32_t at[kMost], id[kMost];
+    alignas(64) float depth[kMost];
+    RG_FN void add(unsigned lanes, lanes_i place, lanes_f z, lanes_i ids) {
+#if RG_VECTOR_BYTES == 64
+        _mm512_storeu_si512(at + count, _mm512_maskz_compress_epi32(__mmask16(lanes), (__m512i)place.p[0]));
+        _mm512_storeu_si512(id + count, _mm512_maskz_compress_epi32(__mmask16(lanes), (__m512i)ids.p[0]));
+        _mm512_storeu_ps(depth + count, _mm512_maskz_compress_ps(__mmask16(lanes), (__m512)z.p[0]));
+        count += __builtin_popcount(lanes);
+#else
+        if (!lanes) return;
+        alignas(64) int32_t places[kLanes], numbers[kLanes];
+        alignas(64) float depths[kLanes];
+        place.store(places);
+        ids.store(numbers);
+        z.store(depths);
+        for (; lanes; lanes &= lanes - 1, count++) {
+            const int l = __builtin_ctz(lanes);
+            at[count] = places[l];
+            id[count] = numbers[l];
+            depth[count] = depths[l];
+        }
+#endif
+    }
+};
 
 template <bool kLayered>
 void Painter<kLayered>::draw_small(const ScreenVertex* screen, const int32_t* tri, const int32_t* ids, int count) {
-    alignas(64) int32_t lane_id[kLanes], at[kLanes];
+    alignas(64) int32_t lane_id[kLanes];
     for (int l = 0; l < kLanes; l++) lane_id[l] = ids[l < count ? l : 0];
     const auto corner = [&](int k) {
         return load_columns<float>([&](int l) { return reinterpret_cast<const float*>(screen + tri[3 * int64_t(lane_id[l]) + k]); });
@@ -211,6 +245,9 @@ void Painter<kLayered>::draw_small(const ScreenVertex* screen, const int32_t* tr
         // Exact edges are negative outside the box, so beside them only the end of the tile needs a test; what is not tiny is never inside.
         const lanes_i tiny_high = high & tiny, tiny_wide = wide & tiny;
         const int32_t rows = largest(tiny_high);
+        // Pixels are collected first: how many of a step's lanes are inside cannot be foretold.
+        PixelList pixels;
+        const lanes_i ids_of_lanes = lanes_i::load(lane_id);
         lanes_i row_edge[3], step_x[3];
         for (int k = 0; k < 3; k++) {
             row_edge[k] = select(tiny, c[k] + a[k] * i0 + b[k] * j0, lanes_i(-1));
@@ -223,20 +260,13 @@ void Painter<kLayered>::draw_small(const ScreenVertex* screen, const int32_t* tr
             lanes_i edge[3] = {row_edge[0], row_edge[1], row_edge[2]}, i = i0;
             for (int32_t di = 0; di < columns; di++) {
                 const unsigned outside = mask_bits((edge[0] | edge[1] | edge[2] | (last - i) | (last - j)) >> 31);
-                if (outside != 0xffff) {
-                    alignas(64) float depth[kLanes];
-                    place_in_tile(i, j).store(at);
-                    depth_in_row(plane, row, x + convert<float>(i)).store(depth);
-                    for (unsigned inside = outside ^ 0xffff; inside; inside &= inside - 1) {
-                        const int l = __builtin_ctz(inside);
-                        draw_pixel(at[l], depth[l], lane_id[l]);
-                    }
-                }
+                pixels.add(outside ^ 0xffff, place_in_tile(i, j), depth_in_row(plane, row, x + convert<float>(i)), ids_of_lanes);
                 i += one;
                 for (int k = 0; k < 3; k++) edge[k] += step_x[k];
             }
             for (int k = 0; k < 3; k++) row_edge[k] += b[k] & tiny;
         }
+        for (int n = 0; n < pixels.count; n++) draw_pixel(pixels.at[n], pixels.depth[n], pixels.id[n]);
     }
     unsigned rest = mask_bits(drawn) & ~tiny_bits;
     if (!rest) return;
