@@ -29,6 +29,12 @@ using uint64_t = unsigned long long;
 #if !defined(RG_ROOM)
 #define RG_ROOM no_room
 #endif
+// Around what is of float64: an instruction set may leave that to the next one (CMake says which), as the wheel has to be small.
+#if defined(RG_FLOAT32_ONLY)
+#define RG_FLOAT64(...)
+#else
+#define RG_FLOAT64(...) __VA_ARGS__
+#endif
 #define RG_BEGIN namespace rg { namespace RG_ISA { inline namespace RG_ROOM {
 #define RG_END } } }
 

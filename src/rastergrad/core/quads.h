@@ -72,7 +72,7 @@ template <int kCount, class T> RG_FN Lanes<T> first_channels(Lanes<T> a) {
     if constexpr (w >= 4) {
         typename Lanes<typename Lanes<T>::Integer>::Part from;
         for (int i = 0; i < w; i++) from[i] = i % 4 < kCount ? i : w + i;
-        for (int q = 0; q < Lanes<T>::kParts; q++) a.p[q] = shuffled(a.p[q], typename Lanes<T>::Part{}, from);
+        RG_UNROLLED for (int q = 0; q < Lanes<T>::kParts; q++) a.p[q] = shuffled(a.p[q], typename Lanes<T>::Part{}, from);
     } else {
         for (int l = 0; l < kLanes; l++)
             if (l % 4 >= kCount) a.set(l, T(0));
@@ -108,7 +108,7 @@ template <class T> RG_FN Lanes<T> look_up(Quad<T> a, Lanes<int32_t> from) {
 #elif RG_VECTOR_BYTES == 32
     if constexpr (sizeof(T) == 4) {
         const __m256 four = _mm256_castps128_ps256((__m128)a.p);
-        for (int q = 0; q < 2; q++) r.p[q] = (typename Lanes<T>::Part)_mm256_permutevar8x32_ps(four, (__m256i)from.p[q]);
+        RG_UNROLLED for (int q = 0; q < 2; q++) r.p[q] = (typename Lanes<T>::Part)_mm256_permutevar8x32_ps(four, (__m256i)from.p[q]);
         return r;
     }
 #endif
@@ -143,7 +143,7 @@ template <class T> struct Columns4 { Lanes<T> x, y, z, w; };
 #if defined(__SSE2__)
 // The 4x4 transpose inside each group of 128 bits.
 RG_FN void transpose_groups(Lanes<float>& a, Lanes<float>& b, Lanes<float>& c, Lanes<float>& d) {
-    for (int q = 0; q < Lanes<float>::kParts; q++) {
+    RG_UNROLLED for (int q = 0; q < Lanes<float>::kParts; q++) {
 #if RG_VECTOR_BYTES == 64
         const __m512 t0 = _mm512_unpacklo_ps((__m512)a.p[q], (__m512)b.p[q]), t1 = _mm512_unpackhi_ps((__m512)a.p[q], (__m512)b.p[q]);
         const __m512 t2 = _mm512_unpacklo_ps((__m512)c.p[q], (__m512)d.p[q]), t3 = _mm512_unpackhi_ps((__m512)c.p[q], (__m512)d.p[q]);
@@ -219,7 +219,7 @@ template <class T> RG_FN Lanes<T> join_quads(Quad<T> a, Quad<T> b, Quad<T> c, Qu
 template <int k, class T> RG_FN Lanes<T> spread(Lanes<T> a) {
     constexpr int w = Lanes<T>::kWidth;
     Lanes<T> r;
-    for (int q = 0; q < Lanes<T>::kParts; q++) {
+    RG_UNROLLED for (int q = 0; q < Lanes<T>::kParts; q++) {
         typename Lanes<typename Lanes<T>::Integer>::Part from;
         for (int i = 0; i < w; i++) from[i] = (4 * k + (q * w + i) / 4) % w;
         r.p[q] = shuffled(a.p[(4 * k + q * w / 4) / w], a.p[(4 * k + q * w / 4) / w], from);
@@ -232,7 +232,7 @@ template <int k, class T> RG_FN Lanes<T> spread_each(Lanes<T> a) {
     if constexpr (w >= 4) {
         typename Lanes<typename Lanes<T>::Integer>::Part from;
         for (int i = 0; i < w; i++) from[i] = i / 4 * 4 + k;
-        for (int q = 0; q < Lanes<T>::kParts; q++) a.p[q] = shuffled(a.p[q], a.p[q], from);
+        RG_UNROLLED for (int q = 0; q < Lanes<T>::kParts; q++) a.p[q] = shuffled(a.p[q], a.p[q], from);
         return a;
     }
     alignas(64) T values[kLanes];
@@ -254,13 +254,13 @@ template <int k, class T> RG_FN Lanes<T> spread_each(Lanes<T> a) {
 #endif
 // In each quad (a0 + a2, a1 + a3, b0 + b2, b1 + b3), ...
 RG_FN Lanes<float> sums_of_halves(Lanes<float> a, Lanes<float> b) {
-    for (int q = 0; q < Lanes<float>::kParts; q++)
+    RG_UNROLLED for (int q = 0; q < Lanes<float>::kParts; q++)
         a.p[q] = RG_IN_QUADS(a.p[q], b.p[q], 0, 1, 4, 5) + RG_IN_QUADS(a.p[q], b.p[q], 2, 3, 6, 7);
     return a;
 }
 // ... (a0 + a2, b0 + b2, a1 + a3, b1 + b3).
 RG_FN Lanes<float> sums_in_turn(Lanes<float> a, Lanes<float> b) {
-    for (int q = 0; q < Lanes<float>::kParts; q++)
+    RG_UNROLLED for (int q = 0; q < Lanes<float>::kParts; q++)
         a.p[q] = RG_IN_QUADS(a.p[q], b.p[q], 0, 4, 1, 5) + RG_IN_QUADS(a.p[q], b.p[q], 2, 6, 3, 7);
     return a;
 }
@@ -283,7 +283,7 @@ template <class T> RG_FN void store_threes(Lanes<T> a, T* to) {
         a.store(rows);
         for (int r = 0; r < 4; r++) Quad<T>::load(rows + 4 * r).store(to + 3 * r);
     } else {
-        for (int q = 0; q < Lanes<T>::kParts; q++) {
+        RG_UNROLLED for (int q = 0; q < Lanes<T>::kParts; q++) {
             typename Lanes<typename Lanes<T>::Integer>::Part from;
             for (int i = 0; i < w; i++) from[i] = i / 3 * 4 % w + i % 3;
             const typename Lanes<T>::Part packed = shuffled(a.p[q], a.p[q], from);
@@ -510,7 +510,7 @@ template <class T> RG_FN void store_square(Columns4<T> c, bool stream, bool whol
             transpose_groups(c.x, c.y, c.z, c.w);
             const Lanes<float> line[4] = {c.x, c.y, c.z, c.w};
             for (int y = 0; y < 4; y++)
-                for (int q = 0; q < Lanes<float>::kParts; q++) {
+                RG_UNROLLED for (int q = 0; q < Lanes<float>::kParts; q++) {
                     float* to = first + y * stride + q * Lanes<float>::kWidth;
                     if (!stream) memcpy(to, &line[y].p[q], RG_VECTOR_BYTES);
 #if RG_VECTOR_BYTES == 64

@@ -44,10 +44,13 @@ struct Choice {
             for (const char* name : usable)
                 if (!strcmp(name, wanted)) { used = name; failed = false; }
         }
-        for (const Level& level : kLevels)
-            if (level.name == used)
-                for (const KernelTable* table : level.tables)
-                    kernels.insert(kernels.end(), table->kernels, table->kernels + table->count);
+        // What an instruction set has no kernel for, the next one has: the first of a name counts.
+        bool found = false;
+        for (const Level& level : kLevels) {
+            found |= level.name == used;
+            if (!found) continue;
+            for (const KernelTable* table : level.tables) kernels.insert(kernels.end(), table->kernels, table->kernels + table->count);
+        }
     }
 };
 

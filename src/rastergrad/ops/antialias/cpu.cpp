@@ -127,26 +127,26 @@ template <class T> int64_t backward(const BackwardArgs<T>& a) {
 
 constexpr Kernel kAntialiasKernels[] = {
     RG_KERNEL("antialias_forward_f32", ForwardArgs<float>, forward<float>),
-    RG_KERNEL("antialias_forward_f64", ForwardArgs<double>, forward<double>),
+    RG_FLOAT64(RG_KERNEL("antialias_forward_f64", ForwardArgs<double>, forward<double>), )
     RG_KERNEL("antialias_backward_f32", BackwardArgs<float>, backward<float>),
-    RG_KERNEL("antialias_backward_f64", BackwardArgs<double>, backward<double>),
+    RG_FLOAT64(RG_KERNEL("antialias_backward_f64", BackwardArgs<double>, backward<double>), )
     RG_KERNEL("outline_forward_f32", OutlineForwardArgs<float>, outline_forward<float>),
-    RG_KERNEL("outline_forward_f64", OutlineForwardArgs<double>, outline_forward<double>),
+    RG_FLOAT64(RG_KERNEL("outline_forward_f64", OutlineForwardArgs<double>, outline_forward<double>), )
     RG_KERNEL("outline_backward_f32", OutlineBackwardArgs<float>, outline_backward<float>),
-    RG_KERNEL("outline_backward_f64", OutlineBackwardArgs<double>, outline_backward<double>),
+    RG_FLOAT64(RG_KERNEL("outline_backward_f64", OutlineBackwardArgs<double>, outline_backward<double>), )
     RG_KERNEL("outline_counts_f32", OutlineCountArgs<float>, count_outlines<float>),
-    RG_KERNEL("outline_counts_f64", OutlineCountArgs<double>, count_outlines<double>),
+    RG_FLOAT64(RG_KERNEL("outline_counts_f64", OutlineCountArgs<double>, count_outlines<double>), )
     RG_KERNEL("antialias_topology", TopologyArgs, build_topology),
     RG_KERNEL("antialias_fingerprint", FingerprintArgs, fingerprint),
     RG_KERNEL("antialias_components", ComponentsArgs, connect_triangles),
     RG_KERNEL("antialias_gather_forward_f32", GatherArgs<float>, gather_forward<float>),
-    RG_KERNEL("antialias_gather_forward_f64", GatherArgs<double>, gather_forward<double>),
+    RG_FLOAT64(RG_KERNEL("antialias_gather_forward_f64", GatherArgs<double>, gather_forward<double>), )
     RG_KERNEL("antialias_gather_backward_f32", GatherBackwardArgs<float>, gather_backward<float>),
-    RG_KERNEL("antialias_gather_backward_f64", GatherBackwardArgs<double>, gather_backward<double>),
+    RG_FLOAT64(RG_KERNEL("antialias_gather_backward_f64", GatherBackwardArgs<double>, gather_backward<double>), )
     RG_KERNEL("antialias_average_forward_f32", AverageArgs<float>, average_forward<float>),
-    RG_KERNEL("antialias_average_forward_f64", AverageArgs<double>, average_forward<double>),
+    RG_FLOAT64(RG_KERNEL("antialias_average_forward_f64", AverageArgs<double>, average_forward<double>), )
     RG_KERNEL("antialias_average_backward_f32", AverageArgs<float>, average_backward<float>),
-    RG_KERNEL("antialias_average_backward_f64", AverageArgs<double>, average_backward<double>),
+    RG_FLOAT64(RG_KERNEL("antialias_average_backward_f64", AverageArgs<double>, average_backward<double>), )
 };
 
 RG_END

@@ -326,12 +326,12 @@ template <class T> int64_t average_backward(const AverageArgs<T>& a) {
 }
 
 template int64_t gather_forward(const GatherArgs<float>&);
-template int64_t gather_forward(const GatherArgs<double>&);
+RG_FLOAT64(template int64_t gather_forward(const GatherArgs<double>&);)
 template int64_t gather_backward(const GatherBackwardArgs<float>&);
-template int64_t gather_backward(const GatherBackwardArgs<double>&);
+RG_FLOAT64(template int64_t gather_backward(const GatherBackwardArgs<double>&);)
 template int64_t average_forward(const AverageArgs<float>&);
-template int64_t average_forward(const AverageArgs<double>&);
+RG_FLOAT64(template int64_t average_forward(const AverageArgs<double>&);)
 template int64_t average_backward(const AverageArgs<float>&);
-template int64_t average_backward(const AverageArgs<double>&);
+RG_FLOAT64(template int64_t average_backward(const AverageArgs<double>&);)
 
 RG_END

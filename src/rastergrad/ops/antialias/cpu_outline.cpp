@@ -278,8 +278,8 @@ template <class T> int64_t outline_backward(const OutlineBackwardArgs<T>& a) {
 }
 
 template int64_t outline_forward(const OutlineForwardArgs<float>&);
-template int64_t outline_forward(const OutlineForwardArgs<double>&);
+RG_FLOAT64(template int64_t outline_forward(const OutlineForwardArgs<double>&);)
 template int64_t outline_backward(const OutlineBackwardArgs<float>&);
-template int64_t outline_backward(const OutlineBackwardArgs<double>&);
+RG_FLOAT64(template int64_t outline_backward(const OutlineBackwardArgs<double>&);)
 
 RG_END

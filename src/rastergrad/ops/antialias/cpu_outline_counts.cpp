@@ -45,6 +45,6 @@ template <class T> int64_t count_outlines(const OutlineCountArgs<T>& a) {
 }
 
 template int64_t count_outlines(const OutlineCountArgs<float>&);
-template int64_t count_outlines(const OutlineCountArgs<double>&);
+RG_FLOAT64(template int64_t count_outlines(const OutlineCountArgs<double>&);)
 
 RG_END

@@ -327,6 +327,6 @@ template <class T> int64_t interpolate_backward(const InterpolateBackwardArgs<T>
 }
 
 template int64_t interpolate_backward(const InterpolateBackwardArgs<float>&);
-template int64_t interpolate_backward(const InterpolateBackwardArgs<double>&);
+RG_FLOAT64(template int64_t interpolate_backward(const InterpolateBackwardArgs<double>&);)
 
 RG_END

@@ -131,6 +131,6 @@ template <class T> int64_t interpolate_forward(const InterpolateForwardArgs<T>& 
 }
 
 template int64_t interpolate_forward(const InterpolateForwardArgs<float>&);
-template int64_t interpolate_forward(const InterpolateForwardArgs<double>&);
+RG_FLOAT64(template int64_t interpolate_forward(const InterpolateForwardArgs<double>&);)
 
 RG_END

@@ -181,7 +181,7 @@ constexpr Kernel kRasterizeKernels[] = {
     RG_KERNEL("rasterize_forward_f32", ForwardArgs<float>, rasterize_forward<float>),
     RG_KERNEL("rasterize_forward_f64", ForwardArgs<double>, rasterize_forward<double>),
     RG_KERNEL("rasterize_backward_f32", BackwardArgs<float>, rasterize_backward<float>),
-    RG_KERNEL("rasterize_backward_f64", BackwardArgs<double>, rasterize_backward<double>),
+    RG_FLOAT64(RG_KERNEL("rasterize_backward_f64", BackwardArgs<double>, rasterize_backward<double>), )
 };
 
 RG_END

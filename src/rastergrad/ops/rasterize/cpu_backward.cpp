@@ -416,6 +416,6 @@ template <class T> int64_t rasterize_backward(const BackwardArgs<T>& a) {
 }
 
 template int64_t rasterize_backward(const BackwardArgs<float>&);
-template int64_t rasterize_backward(const BackwardArgs<double>&);
+RG_FLOAT64(template int64_t rasterize_backward(const BackwardArgs<double>&);)
 
 RG_END

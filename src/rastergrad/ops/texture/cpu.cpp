@@ -6,11 +6,11 @@ RG_BEGIN
 
 constexpr Kernel kTextureKernels[] = {
     RG_KERNEL("texture_forward_f32", ForwardArgs<float>, forward<float>),
-    RG_KERNEL("texture_forward_f64", ForwardArgs<double>, forward<double>),
+    RG_FLOAT64(RG_KERNEL("texture_forward_f64", ForwardArgs<double>, forward<double>), )
     RG_KERNEL("texture_backward_f32", BackwardArgs<float>, backward<float>),
-    RG_KERNEL("texture_backward_f64", BackwardArgs<double>, backward<double>),
+    RG_FLOAT64(RG_KERNEL("texture_backward_f64", BackwardArgs<double>, backward<double>), )
     RG_KERNEL("texture_stack_f32", StackArgs<float>, build_stack<float>),
-    RG_KERNEL("texture_stack_f64", StackArgs<double>, build_stack<double>),
+    RG_FLOAT64(RG_KERNEL("texture_stack_f64", StackArgs<double>, build_stack<double>), )
 };
 
 RG_END

@@ -314,6 +314,6 @@ template <class T> int64_t backward(const BackwardArgs<T>& a) {
     return 0;
 }
 template int64_t backward<float>(const BackwardArgs<float>&);
-template int64_t backward<double>(const BackwardArgs<double>&);
+RG_FLOAT64(template int64_t backward<double>(const BackwardArgs<double>&);)
 
 RG_END

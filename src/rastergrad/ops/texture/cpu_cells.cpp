@@ -235,10 +235,10 @@ template void find_rows<4>(const View<float>*, const int32_t*, bool, const Cells
 template void find_point<float>(const Query<float>&, const Levels<float>&, int64_t, int, unsigned, Group<float>&);
 template void find_level<float>(const Query<float>&, const Levels<float>&, int64_t, int, unsigned, Group<float>&);
 template void find_texels<float>(const Query<float>&, const Levels<float>&, Group<float>&);
-template void find_point<double>(const Query<double>&, const Levels<double>&, int64_t, int, unsigned, Group<double>&);
-template void find_level<double>(const Query<double>&, const Levels<double>&, int64_t, int, unsigned, Group<double>&);
-template void find_texels<double>(const Query<double>&, const Levels<double>&, Group<double>&);
+RG_FLOAT64(template void find_point<double>(const Query<double>&, const Levels<double>&, int64_t, int, unsigned, Group<double>&);)
+RG_FLOAT64(template void find_level<double>(const Query<double>&, const Levels<double>&, int64_t, int, unsigned, Group<double>&);)
+RG_FLOAT64(template void find_texels<double>(const Query<double>&, const Levels<double>&, Group<double>&);)
 template void locate_in_level<float>(const Query<float>&, const Levels<float>&, int, const PixelNumbers&, Cells<float>&);
-template void locate_in_level<double>(const Query<double>&, const Levels<double>&, int, const PixelNumbers&, Cells<double>&);
+RG_FLOAT64(template void locate_in_level<double>(const Query<double>&, const Levels<double>&, int, const PixelNumbers&, Cells<double>&);)
 
 RG_END

@@ -168,6 +168,6 @@ template <class T> int64_t forward(const ForwardArgs<T>& a) {
     return 0;
 }
 template int64_t forward<float>(const ForwardArgs<float>&);
-template int64_t forward<double>(const ForwardArgs<double>&);
+RG_FLOAT64(template int64_t forward<double>(const ForwardArgs<double>&);)
 
 RG_END

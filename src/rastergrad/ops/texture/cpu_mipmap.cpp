@@ -91,6 +91,6 @@ template <class T> int64_t build_stack(const StackArgs<T>& a) {
     return 0;
 }
 template int64_t build_stack<float>(const StackArgs<float>&);
-template int64_t build_stack<double>(const StackArgs<double>&);
+RG_FLOAT64(template int64_t build_stack<double>(const StackArgs<double>&);)
 
 RG_END
