@@ -9,7 +9,6 @@ import torch
 
 import rastergrad as rg
 
-
 # Images below 64 columns are laid out in wider rows.
 SIZES = [*((1, width) for width in range(15, 21)), (3, 63), (3, 64), (2, 65), (2, 80)]
 

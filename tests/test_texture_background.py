@@ -304,13 +304,13 @@ def test_same_bits_for_every_thread_count(filter_mode: str, boundary_mode: str) 
         same(other, runs[0])
 
 
-# ---- what is kept for the way back --------------------------------------------------------------------------
+# ---- what is kept for the way back -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("textures", [1, 2])
 @pytest.mark.parametrize("pixels", [*SIZES, (9, 63), (5, 64), (4, 65), (3, 80), (2, 517)])
 def test_which_pixels_show_something_is_kept(pixels: tuple[int, int], textures: int) -> None:
-    """A bit for each, in words of sixteen neighbours; of narrow images all pixels in a row. The gradients need
+    """A bit for each, in words of sixteen neighbours; of narrow images all pixels in a row. Gradients need
     nothing else of the fragments.
     """
     inputs = query(3, pixels=pixels, images=(2, textures), dtype=torch.float32)

@@ -329,7 +329,8 @@ def _query(
 def _everywhere_forward(
     tex: Tensor, uv: Tensor, uv_da: Tensor | None, bias: Tensor | None, stack: Tensor | None, *rest: Any
 ) -> tuple[Tensor]:
-    *modes, levels = rest
+    filter_mode, boundary_mode, depth, circular, levels = rest
+    modes = filter_mode, boundary_mode, depth, circular
     if gpu.holds(tex):
         return (cuda.forward(tex, uv, uv_da, bias, stack, None, *modes, levels),)
     return (_looked_up(tex, uv, uv_da, bias, stack, None, None, modes, levels),)
@@ -344,7 +345,8 @@ def _where_shown_forward(
     rast: Tensor,
     *rest: Any,
 ) -> tuple[Tensor, Tensor]:
-    *modes, levels = rest
+    filter_mode, boundary_mode, depth, circular, levels = rest
+    modes = filter_mode, boundary_mode, depth, circular
     if gpu.holds(tex):
         return cuda.forward(tex, uv, uv_da, bias, stack, rast, *modes, levels), _none_shown(tex)
     shown = native.empty((_shown_size(uv),), torch.uint8)
@@ -428,8 +430,8 @@ def _gradients(
     system_memory.require("texture", wanted, pixels, "gradients")
     d_tex = native.empty_as(tex) if needs[0] else None
     d_uv = native.empty_as(uv) if needs[1] and linear else None
-    d_uv_da = native.empty_as(uv_da) if needs[2] and mixed else None
-    d_bias = native.empty_as(bias) if needs[3] and mixed else None
+    d_uv_da = native.empty_as(uv_da) if uv_da is not None and needs[2] and mixed else None
+    d_bias = native.empty_as(bias) if bias is not None and needs[3] and mixed else None
     d_levels: list[Tensor | None] = []
     for x, need in zip(levels, needs[4:], strict=True):
         d_levels.append(native.empty_as(x) if need else None)
