@@ -86,7 +86,7 @@ def _three_channels(size: int) -> list[Row]:
             check_trilinear,
             pixels=pixels,
             bytes_moved=pixels * 4 * (2 + 4 + 3) + tex.numel() * 4 * 5 // 3,
-            peer="composed of torch operations",
+            peer="torch operations, composed",
             run_peer=lambda: composed(planes, points, uv_da),
         ),
         Row(
@@ -96,7 +96,7 @@ def _three_channels(size: int) -> list[Row]:
             lambda: _check_gradients(leaves, trilinear, upstream),
             pixels=pixels,
             bytes_moved=pixels * 4 * (2 + 4 + 3 + 2 + 4) + tex.numel() * 4 * 10 // 3,
-            peer="composed of torch operations",
+            peer="torch operations, composed",
             run_peer=lambda: torch.autograd.grad(mixed, mixed_leaves, peer_upstream, retain_graph=True),
         ),
     ]

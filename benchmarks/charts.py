@@ -93,7 +93,9 @@ def comparison(measured: dict[str, Any]) -> str:
         parts.append(_text(x, top - 12, f"{tick / 1e3:g} s" if tick >= 1e3 else f"{tick:g} ms", "mid"))
     for k, row in enumerate(rows):
         y = top + step * k + 6
-        parts.append(_text(left - 12, y + 4, row["name"].replace(", forward", ""), "end"))
+        # What gradients go to is left to the table: there is no room for it.
+        label = row["name"].replace(", forward", "").partition(" to ")[0]
+        parts.append(_text(left - 12, y + 4, label, "end"))
         dots = [(p["name"], p["ms"]) for p in row["peers"]] + [(OURS, row["ms"])]
         far = max(ms for _, ms in dots)
         parts.append(f'<line class="grid" x1="{axis(row["ms"])}" y1="{y}" x2="{axis(far)}" y2="{y}"/>')
