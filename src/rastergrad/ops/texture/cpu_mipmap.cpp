@@ -8,11 +8,20 @@ namespace {
 
 constexpr int64_t kTexelsPerChunk = 32768;
 
+// One register as a number of formulas.h.
+template <class T> struct Register {
+    typename Lanes<T>::Part p;
+    Register() = default;
+    RG_FN Register(T x) : p(x - typename Lanes<T>::Part{}) {}
+    static RG_FN Register load(const T* from) { Register r; memcpy(&r.p, from, sizeof r.p); return r; }
+    friend RG_FN Register operator+(Register a, Register b) { a.p = a.p + b.p; return a; }
+    friend RG_FN Register operator*(Register a, Register b) { a.p = a.p * b.p; return a; }
+};
 // As many texels of three channels as fill whole registers, of a level half the size on both sides. Returns how many.
 template <class T> int64_t average_threes(const T* above, const T* below, int64_t width, T* to) {
-    using Part = typename Lanes<T>::Part;
+    using R = Register<T>;
     constexpr int w = Lanes<T>::kWidth;
-    // A register of the result begins with any channel. Its numbers are among sums of neighbours, of which every other texel counts: in two
+    // A register of the result begins with any channel. Its numbers are among averages of neighbours, of which every other texel counts: in two
     // registers, between which one may be left out.
     typename Lanes<Index<T>>::Part from[3];
     int second[3];
@@ -21,17 +30,12 @@ template <class T> int64_t average_threes(const T* above, const T* below, int64_
         second[c] = maximum(w, wanted(w - 1) - w + 1);
         for (int i = 0; i < w; i++) from[c][i] = wanted(i) < w ? wanted(i) : wanted(i) - second[c] + w;
     }
-    const auto load = [](const T* at) {
-        Part x;
-        memcpy(&x, at, sizeof x);
-        return x;
-    };
-    const auto sums = [&](int64_t at) { return (load(above + at) + load(above + at + 3)) + (load(below + at) + load(below + at + 3)); };
+    const auto averages = [&](int64_t at) { return average_of_four(R::load(above + at), R::load(above + at + 3), R::load(below + at), R::load(below + at + 3)).p; };
     // The last register would be read beyond the row.
     const int64_t texels = (width - 1) / w * w;
     for (int64_t i = 0; i < 3 * texels; i += w) {
         const int64_t c = i % 3, at = i / 3 * 6 + c;
-        const Part x = T(0.25) * shuffled(sums(at), sums(at + second[c]), from[c]);
+        const auto x = shuffled(averages(at), averages(at + second[c]), from[c]);
         memcpy(to + i, &x, sizeof x);
     }
     return texels;
